@@ -13,7 +13,7 @@ R = TypeVar('R')
 
 USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as shells report SIGINT and SIGPIPE: 128 + signal
 
-KNOWN: tuple[type[Exception], ...] = (ValueError, LookupError, OSError, ImportError, MemoryError)
+KNOWN: tuple[type[Exception], ...] = (ValueError, KeyError, OSError, ImportError, MemoryError)
 # Errors of packages which are not imported for the sake of being caught: torch alone takes seconds.
 KNOWN_ELSEWHERE = {
     'hydra': None,  # None: every error of the package tells the user something
@@ -44,8 +44,8 @@ EXTRAS = {
 def door(main: Callable[P, R]) -> Callable[P, R]:
     """Wraps the `main` of a command: a known error becomes `error: one sentence` and exit status 2.
 
-    Ctrl-C exits with 130, a reader that went away (`… | head`) with 141, both quietly. An error nobody foresaw keeps its
-    traceback, for it is a bug; STRHUB_DEBUG=1 keeps every traceback.
+    Ctrl-C exits with 130, a reader that went away (`… | head`) with 141, both quietly. An error nobody foresaw keeps
+    its traceback, for it is a bug; STRHUB_DEBUG=1 keeps every traceback.
     """
 
     @wraps(main)
