@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -112,14 +113,14 @@ class BaseSystem(pl.LightningModule, ABC):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser gets: parameters with and without weight decay; a group may have an `lr` of its own."""
-        return param_groups_weight_decay(self, self.weight_decay, self.no_weight_decay())
+        return param_groups_weight_decay(self, self.weight_decay, no_weight_decay_list=self.no_weight_decay())
 
     def lr_scale(self) -> float:
         """Factor on the published learning rate: linear in the accumulated batch, square root in the devices."""
         batch_size = self.batch_size * self.trainer.accumulate_grad_batches
         return math.sqrt(self.trainer.num_devices * self.trainer.num_nodes) * batch_size / REFERENCE_BATCH_SIZE
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         scale = self.lr_scale()
         groups = self.parameter_groups()
         for group in groups:
