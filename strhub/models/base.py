@@ -204,7 +204,7 @@ class CTCSystem(BaseSystem):
         logits = self(images)
         N, T, _ = logits.shape  # noqa: N806
         loss = F.ctc_loss(
-            logits.float().log_softmax(-1).transpose(0, 1),
+            logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1).transpose(0, 1),
             targets,
             input_lengths=torch.full((N,), T, dtype=torch.long),
             target_lengths=torch.tensor([len(label) for label in labels]),
