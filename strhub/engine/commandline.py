@@ -1,0 +1,125 @@
+"""What the doors that run a checkpoint share: their parser, overrides of the model's parameters, the device."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from strhub.engine.errors import USAGE
+from strhub.models.base import BaseSystem
+from strhub.models.utils import load_from_checkpoint, parse_model_args
+
+OVERRIDE = re.compile(r'[A-Za-z_]\w*(:[A-Za-z]+)?=')
+FILE_SUFFIX = re.compile(r'\.[A-Za-z]\w*$')
+
+OVERRIDES_HELP = 'parameters of the model, e.g. refine_iters=2 or decode_ar:bool=false; they may stand anywhere'
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the layout of the examples and tells the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        is_silent = action.default in (None, False, argparse.SUPPRESS) or not action.option_strings
+        if text is None or is_silent or '%(default)' in text:
+            return text
+        return text + ' (default: %(default)s)'
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that complains in one sentence and takes --data-root for --data_root."""
+
+    def __init__(self, *, description: str, examples: str) -> None:
+        super().__init__(
+            description=description,
+            epilog=f'examples:\n{examples}',
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument('checkpoint', help='a checkpoint file, or pretrained=NAME for published weights')
+        self.add_argument('overrides', nargs='*', metavar='name=value', help=OVERRIDES_HELP)
+        self.add_argument('--batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
+        self.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, mps; auto takes the fastest there is')
+        self.add_argument('--rotation', type=float, default=0, metavar='DEGREES', help='turn each picture first')
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parses `argv` (default: the command line); `.overrides` are those of the model, wherever they stood."""
+        words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+        arguments = self.parse_intermixed_args([canonical(word) for word in words])
+        # What else stands among the positionals is no override, so say so in our own words.
+        if arguments.overrides:
+            self.error(
+                f'{arguments.overrides[0]} is not understood: one checkpoint is expected, and parameters as name=value'
+            )
+        arguments.overrides = overrides
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        print(f'error: {message}; --help tells what is accepted', file=sys.stderr)
+        sys.exit(USAGE)
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a whole number above 0')
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """The type of an option that counts something and may be 0."""
+    return positive(text) if text.strip('0') or not text else 0
+
+
+def canonical(word: str) -> str:
+    """--data-root -> --data_root; what is not the name of an option stays."""
+    if not word.startswith('--'):
+        return word
+    name, equals, value = word.partition('=')
+    name = '--' + name[2:].replace('-', '_')
+    return (name.replace('--no_', '--no-', 1) if name.startswith('--no_') else name) + equals + value
+
+
+def split_overrides(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Parts a command line in words for the parser and overrides of the model's parameters.
+
+    An override is `name=value` or `name:type=value`; a file that exists and a name that ends like a file's are none.
+    Parting comes first because `--images` and `--sets` would take what follows them; so would they take
+    `pretrained=NAME`, which therefore goes to the front.
+    """
+    checkpoint, rest, overrides = [], [], []
+    for word in words:
+        if word.startswith('pretrained='):
+            checkpoint.append(word)
+        elif OVERRIDE.match(word) and not FILE_SUFFIX.search(word) and not Path(word).exists():
+            overrides.append(word)
+        else:
+            rest.append(word)
+    return checkpoint + rest, overrides
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    has_mps = torch.backends.mps.is_available()
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'mps' if has_mps else 'cpu')
+    there = ['cpu', *(['mps'] if has_mps else []), *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+    if (f'{name}:0' if name == 'cuda' else name) not in there:
+        raise ValueError(f'device {name} is not there: this machine has {", ".join(there)}; --device auto picks one')
+    return torch.device(name)
+
+
+def load_system(checkpoint: str, overrides: Sequence[str], *, device: torch.device) -> BaseSystem:
+    """The system of a checkpoint on `device`, ready to read."""
+    system = load_from_checkpoint(checkpoint, **parse_model_args(overrides))
+    return system.eval().to(device)

@@ -1,0 +1,272 @@
+"""Pictures -> texts: which files, in which batches, and what is known about each character that was read."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from glob import glob, has_magic
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from strhub.data.transforms import get_transform, open_image
+from strhub.engine.commandline import Parser, load_system, pick_device, positive
+from strhub.engine.errors import door, sentence
+from strhub.models.base import BaseSystem
+from strhub.tokenizer import CTCTokenizer
+
+PICTURE_SUFFIXES = {'.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp'}
+LOADERS = 4  # threads; opening a picture mostly waits or runs outside the interpreter's lock
+
+EXAMPLES = """\
+  read.py pretrained=parseq --images photo.png more/*.jpg
+  read.py outputs/crnn/last.ckpt --images words/ --json > readings.jsonl
+  find . -name '*.png' | read.py last.ckpt --images - --batch_size 64
+  read.py last.ckpt --images word.png --topk 3
+  read.py pretrained=parseq --images words/ refine_iters=2 decode_ar=false"""
+
+
+@dataclass(frozen=True)
+class Character:
+    """One character of a reading; `alternatives` are the most probable ones there, itself first, if asked for."""
+
+    char: str
+    confidence: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text and the probabilities, in [0, 1], that the network gives to it and to each of its characters.
+
+    The confidence of the text is the product over its characters and over its end, which has no character.
+    """
+
+    text: str
+    confidence: float
+    characters: tuple[Character, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        characters: list[dict[str, Any]] = []
+        for c in self.characters:
+            characters.append({'char': c.char, 'confidence': c.confidence})
+            if c.alternatives:
+                characters[-1]['topk'] = [{'char': char, 'confidence': p} for char, p in c.alternatives]
+        return {'text': self.text, 'confidence': self.confidence, 'characters': characters}
+
+
+def read_images(
+    system: BaseSystem, images: Sequence[Image.Image], *, top_k: int = 0, rotation: float = 0
+) -> list[Reading]:
+    """Reads pictures of words in one batch.
+
+    Args:
+        system: any model of the hub, on any device.
+        images: pictures of any size and mode.
+        top_k: how many alternatives to give for each character.
+        rotation: degrees by which to turn the pictures first.
+    """
+    if not images:
+        return []
+    transform = get_transform(system.hparams.img_size, rotation=rotation)
+    return read_batch(system, torch.stack([transform(image.convert('RGB')) for image in images]), top_k=top_k)
+
+
+@torch.inference_mode()
+def read_batch(system: BaseSystem, images: Tensor, *, top_k: int = 0) -> list[Reading]:
+    """Reads images (N, 3, H, W) in [-1, 1]; see `read_images`."""
+    was_training = system.training
+    system.eval()
+    try:
+        probs = system(images.to(system.device)).float().softmax(-1).cpu()
+    finally:
+        system.train(was_training)
+    texts, characters, ends = system.tokenizer.decode(probs, split_end=True)
+    alternatives = [_alternatives(system, row, top_k) for row in probs] if top_k else [[()] * len(t) for t in texts]
+    readings = []
+    for text, chars, end, others in zip(texts, characters, ends.tolist(), alternatives, strict=True):
+        confidence = float(chars.prod()) * end
+        found = zip(text, chars.tolist(), others[: len(text)], strict=True)
+        readings.append(Reading(text, confidence, tuple(Character(*one) for one in found)))
+    return readings
+
+
+def _alternatives(system: BaseSystem, probs: Tensor, top_k: int) -> list[tuple[tuple[str, float], ...]]:
+    """The `top_k` most probable characters of each place in the text; probs (L, C) of one picture."""
+    tokenizer = system.tokenizer
+    if isinstance(tokenizer, CTCTokenizer):
+        # A character is a run of frames: take the frame where it is clearest.
+        best, ids = probs.max(-1)
+        runs = [list(run) for _, run in groupby(range(len(ids)), key=lambda frame: int(ids[frame]))]
+        runs = [run for run in runs if int(ids[run[0]]) != tokenizer.blank_id]
+        probs = probs[[max(run, key=lambda frame: float(best[frame])) for run in runs]]
+    charset = tokenizer.charset
+    values, indices = probs[:, 1 : len(charset) + 1].topk(min(top_k, len(charset)))  # 0 is [E], or the blank
+    return [
+        tuple((charset[i], p) for i, p in zip(*row, strict=True))
+        for row in zip(indices.tolist(), values.tolist(), strict=True)
+    ]
+
+
+# Which files
+
+
+def natural_key(path: Path) -> list[tuple[bool, int, str]]:
+    """Sorts 2.png before 10.png."""
+    parts = re.split(r'(\d+)', str(path))
+    return [(part.isdecimal(), int(part), '') if part.isdecimal() else (False, 0, part) for part in parts]
+
+
+def find_images(sources: Iterable[str]) -> Iterator[Path]:
+    """The pictures that `--images` names, one by one: files, folders (searched in depth), globs, `-` for stdin.
+
+    A file that is named is taken whatever its suffix, and even if it does not exist: reading it tells.
+    """
+    for source in sources:
+        path = Path(source)
+        if source == '-':
+            yield from (Path(line) for line in map(str.strip, sys.stdin) if line)
+        elif path.is_dir():
+            yield from _pictures_in(path)
+        elif has_magic(source) and not path.exists():
+            names = glob(source, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+            matches = sorted(map(Path, names), key=natural_key)
+            for match in matches:
+                yield from _pictures_in(match) if match.is_dir() else [match]
+            if not matches:
+                yield path
+        else:
+            yield path
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """In natural order; the folder itself if it holds none, so that reading it tells."""
+    found = (path for path in folder.rglob('*') if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    return sorted(found, key=natural_key) or [folder]
+
+
+def find_some(sources: Sequence[str]) -> Iterator[Path]:
+    """`find_images`, but known to hold at least one file: asked before a model is loaded.
+
+    Raises:
+        FileNotFoundError: there is not one.
+    """
+    paths = find_images(sources)
+    missing = []
+    for path in paths:
+        if path.exists() and not path.is_dir():
+            return chain(missing, [path], paths)
+        missing.append(path)
+    raise FileNotFoundError(
+        f'no picture was found in {", ".join(sources)}: give files, folders, globs, or - for names on stdin'
+    )
+
+
+# Reading them
+
+
+Loaded = list[tuple[Path, Tensor | Exception]]
+
+
+def load_batches(
+    paths: Iterable[Path], load: Callable[[Path], Tensor], *, batch_size: int, threads: int = LOADERS
+) -> Iterator[Loaded]:
+    """Loads pictures in batches, each while the one before is being read; what cannot be loaded is its error."""
+    waiting: deque[list[tuple[Path, Future[Tensor | Exception]]]] = deque()
+
+    def attempt(path: Path) -> Tensor | Exception:
+        try:
+            return load(path)
+        except Exception as error:  # decoders raise all kinds; whatever it was, this picture cannot be read
+            return error
+
+    def results() -> Loaded:
+        return [(path, future.result()) for path, future in waiting.popleft()]
+
+    rest = iter(paths)
+    with ThreadPoolExecutor(threads) as pool:
+        while chunk := list(islice(rest, batch_size)):
+            waiting.append([(path, pool.submit(attempt, path)) for path in chunk])
+            if len(waiting) > 1:
+                yield results()
+        while waiting:
+            yield results()
+
+
+def read_paths(
+    system: BaseSystem, paths: Iterable[Path], *, batch_size: int, top_k: int = 0, rotation: float = 0
+) -> Iterator[tuple[Path, Reading | Exception]]:
+    """Reads any number of files in their order; what cannot be read comes out as its error."""
+    transform = get_transform(system.hparams.img_size, rotation=rotation)
+    for batch in load_batches(paths, lambda path: transform(_open(path)), batch_size=batch_size):
+        images = [image for _, image in batch if isinstance(image, Tensor)]
+        readings = iter(read_batch(system, torch.stack(images), top_k=top_k) if images else [])
+        for path, image in batch:
+            yield path, next(readings) if isinstance(image, Tensor) else image
+
+
+def _open(path: Path) -> Image.Image:
+    if path.is_dir():
+        raise ValueError('this folder holds no picture')
+    if has_magic(str(path)) and not path.exists():
+        raise FileNotFoundError('no file matches this pattern')
+    return open_image(path)
+
+
+def _lines(path: Path, reading: Reading, *, as_json: bool) -> Iterator[str]:
+    if as_json:
+        yield json.dumps({'path': str(path), **reading.as_record()}, ensure_ascii=False)
+        return
+    yield f'{path}: {reading.text}  ({100 * reading.confidence:.1f} %)'
+    for place, character in enumerate(reading.characters, 1):
+        if character.alternatives:
+            yield f'  {place:>3} ' + '  '.join(f'{char} {100 * p:5.1f} %' for char, p in character.alternatives)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        description='Reads the words in pictures. Exit status: 0 all were read, 1 some were not, 2 none was found.',
+        examples=EXAMPLES,
+    )
+    parser.add_argument(
+        '--images', nargs='+', required=True, metavar='PATH', help='files, folders, globs, or - for names on stdin'
+    )
+    parser.add_argument('--json', action='store_true', help='print one JSON object a line')
+    parser.add_argument(
+        '--topk', type=positive, default=0, metavar='K', help='show the K best characters of each place'
+    )
+    return parser
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # names of files and readings can hold what the locale cannot show
+        sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
+    paths = find_some(arguments.images)
+    system = load_system(arguments.checkpoint, arguments.overrides, device=pick_device(arguments.device))
+    total = failed = 0
+    for path, reading in read_paths(
+        system, paths, batch_size=arguments.batch_size, top_k=arguments.topk or 0, rotation=arguments.rotation
+    ):
+        total += 1
+        if isinstance(reading, Reading):
+            print(*_lines(path, reading, as_json=arguments.json), sep='\n', flush=True)
+        else:
+            failed += 1
+            print(f'{path} cannot be read: {sentence(reading)}', file=sys.stderr)
+    if failed:
+        print(f'{failed} of {total} could not be read', file=sys.stderr)
+        sys.exit(1)
