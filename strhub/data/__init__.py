@@ -1,0 +1,1 @@
+"""Data: pictures of words come in, tensors and labels go out."""

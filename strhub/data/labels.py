@@ -1,0 +1,69 @@
+"""Which labels can be learnt or tested, and in which form."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+
+from strhub.tokenizer import CharsetAdapter
+
+
+class LabelRules:
+    """Brings a raw label into the form that a charset can spell, or drops it. In this order:
+
+    1. remove whitespace (`remove_whitespace`);
+    2. Unicode compatibility decomposition, then only what is ASCII (`normalize_unicode`): `½kg` becomes `12kg`;
+    3. drop it if it is longer than `max_label_length`;
+    4. fold case if the charset has only one, delete characters that it lacks;
+    5. drop it if nothing is left.
+    """
+
+    def __init__(
+        self,
+        charset: str,
+        max_label_length: int,
+        *,
+        remove_whitespace: bool = True,
+        normalize_unicode: bool = True,
+    ) -> None:
+        if max_label_length < 1:
+            raise ValueError(f'max_label_length is {max_label_length}: give 1 or more')
+        self.max_label_length = max_label_length
+        self.remove_whitespace = remove_whitespace
+        self.normalize_unicode = normalize_unicode
+        self.adapter = CharsetAdapter(charset)
+
+    @property
+    def charset(self) -> str:
+        return self.adapter.charset
+
+    def judge(self, label: str) -> tuple[str, str | None]:
+        """Returns the label in its new form, and why it is dropped (None: it is kept)."""
+        if self.remove_whitespace:
+            label = ''.join(label.split())
+        if self.normalize_unicode and not label.isascii():
+            label = unicodedata.normalize('NFKD', label).encode('ascii', 'ignore').decode()
+        if len(label) > self.max_label_length:
+            return label, f'label longer than {self.max_label_length} characters'
+        label = self.adapter(label)
+        return label, None if label else 'label without a character of the charset'
+
+    def __call__(self, label: str) -> str | None:
+        """Returns the label in its new form, or None where it is dropped."""
+        label, reason = self.judge(label)
+        return label if reason is None else None
+
+    @property
+    def warning(self) -> str:
+        """What is likely wrong with the rules themselves; empty where nothing is."""
+        if self.normalize_unicode and not self.charset.isascii():
+            return (
+                'the charset has characters beyond ASCII, which normalize_unicode=true removes from every label: '
+                'set normalize_unicode=false'
+            )
+        return ''
+
+
+def tally(reasons: Counter[str]) -> str:
+    """`3 label longer than 25 characters, 1 picture missing`: counts by reason, the most frequent first."""
+    return ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())

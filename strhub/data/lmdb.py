@@ -1,0 +1,232 @@
+"""The on-disk format: an LMDB with the keys `num-samples`, `image-%09d` and `label-%09d`, counted from 1."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from weakref import WeakValueDictionary
+
+import lmdb
+
+COUNT_KEY = b'num-samples'
+BATCH_BYTES = 16 << 20  # written in one transaction: large enough to be fast, small enough to hold in memory
+FIRST_MAP_SIZE = 64 << 20  # grows by doubling
+
+
+def image_key(record: int) -> bytes:
+    return b'image-%09d' % record
+
+
+def label_key(record: int) -> bytes:
+    return b'label-%09d' % record
+
+
+def is_lmdb(path: str | Path) -> bool:
+    return (Path(path) / 'data.mdb').is_file()
+
+
+class _Environment:
+    """One open LMDB: a process may open each only once, so that its readers share it; closed with the last of them."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # readonly and lock-free: no file is touched, and a forked worker may go on using it
+            self.env = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False, create=False)
+        except lmdb.Error as error:
+            raise ValueError(f'{path} cannot be opened as an LMDB ({_reason(error, path)})') from None
+        pages, size = self.env.info()['last_pgno'] + 1, self.env.stat()['psize']
+        if (have := (path / 'data.mdb').stat().st_size) < pages * size:  # reading beyond the end kills the process
+            self.env.close()
+            raise ValueError(f'{path} is truncated: data.mdb has {have} of {pages * size} bytes; copy or make it again')
+
+    def __del__(self) -> None:
+        if hasattr(self, 'env'):
+            self.env.close()
+
+
+_open_environments: WeakValueDictionary[tuple[str, int, int], _Environment] = WeakValueDictionary()
+
+
+def _environment(path: Path) -> _Environment:
+    stat = (path / 'data.mdb').stat()
+    key = str(path.resolve()), stat.st_ino, stat.st_mtime_ns
+    environment = _open_environments.get(key)
+    if environment is None:
+        _open_environments[key] = environment = _Environment(path)
+    return environment
+
+
+class LmdbReader:
+    """Reads records by number; opens the LMDB when it is first used, in each process for itself."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not is_lmdb(self.path):
+            raise FileNotFoundError(f'{path} is not an LMDB: there is no data.mdb in it')
+        self._handle: _Environment | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_handle': None}
+
+    def __len__(self) -> int:
+        """The number of records that the LMDB says it has."""
+        value = self._get(COUNT_KEY)
+        if value is None:
+            raise ValueError(
+                f'{self.path} has no key num-samples, so it is not a set of words: make one with '
+                '`strhub convert folder SRC DST`'
+            )
+        try:
+            count = int(value)
+            if not 0 <= count < 10**9:
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                f'{self.path} says that num-samples is {bytes(value)[:40]!r}: expected a number from 0 to 999999999'
+            ) from None
+        return count
+
+    def image(self, record: int) -> bytes | None:
+        return self._get(image_key(record))
+
+    def label(self, record: int) -> str | None:
+        """The label of a record, None if it has none or one that is not UTF-8."""
+        value = self._get(label_key(record))
+        return None if value is None else _decode(value)
+
+    def labels(self) -> Iterator[tuple[int, str | None]]:
+        """All (record, label) of records up to `num-samples` in one pass; None for a label that is not UTF-8."""
+        count = len(self)
+        with self._begin() as txn, txn.cursor() as cursor:
+            if not cursor.set_range(b'label-'):
+                return
+            for key, value in cursor:
+                if not key.startswith(b'label-'):
+                    break
+                if len(key) == 15 and key[6:].isdigit() and 1 <= (record := int(key[6:])) <= count:
+                    yield record, _decode(value)
+
+    def close(self) -> None:
+        """Lets go of the LMDB until it is next used."""
+        self._handle = None
+
+    def _begin(self) -> lmdb.Transaction:
+        if self._handle is None:
+            self._handle = _environment(self.path)
+        return self._handle.env.begin()
+
+    def _get(self, key: bytes) -> bytes | None:
+        try:
+            with self._begin() as txn:
+                return txn.get(key)
+        except lmdb.Error as error:
+            raise ValueError(f'{self.path} is damaged ({_reason(error, self.path)}): copy or make it again') from None
+
+
+class LmdbWriter:
+    """Writes a new LMDB, which appears at `path` only when it is complete.
+
+    Until then it is the hidden folder `.NAME.partial` beside it, removed when the `with` block ends by an error.
+
+        with LmdbWriter('data/train/mine') as writer:
+            writer.write(image_bytes, 'label')
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100  (Path.resolve would follow a link at the target)
+        if not overwrite and os.path.lexists(self.path):
+            raise FileExistsError(f'{path} exists already: give another name, remove it, or ask to overwrite it')
+        if self.path.exists() and not (is_lmdb(self.path) or _is_empty_folder(self.path)):
+            raise FileExistsError(f'{path} exists and is not an LMDB, so it is not overwritten: give another name')
+        self.count = 0
+        self._partial = self.path.with_name(f'.{self.path.name}.partial')
+        self._batch: list[tuple[bytes, bytes]] = []
+        self._bytes = 0
+        self._env: lmdb.Environment | None = None
+
+    def __enter__(self) -> LmdbWriter:
+        self._partial.parent.mkdir(parents=True, exist_ok=True)
+        if self._partial.exists():  # of a run that was killed
+            shutil.rmtree(self._partial)
+        self._env = lmdb.open(str(self._partial), map_size=FIRST_MAP_SIZE, lock=False, sync=False)
+        return self
+
+    def write(self, image: bytes, label: str) -> None:
+        """Adds a record: the encoded picture as it is, and its label."""
+        if self._env is None:
+            raise ValueError(f'the writer of {self.path} is not open: use it in a `with` block')
+        self.count += 1
+        self._add(image_key(self.count), image)
+        self._add(label_key(self.count), label.encode())
+        if self._bytes > BATCH_BYTES:
+            self._flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        complete = False
+        try:
+            if kind is None:
+                self._finish()
+                complete = True
+        finally:
+            if self._env is not None:
+                self._env.close()
+                self._env = None
+            if complete:
+                self._publish()
+            else:
+                shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _add(self, key: bytes, value: bytes) -> None:
+        self._batch.append((key, value))
+        self._bytes += len(value)
+
+    def _flush(self) -> None:
+        assert self._env is not None
+        while True:
+            try:
+                with self._env.begin(write=True) as txn:
+                    for key, value in self._batch:
+                        txn.put(key, value)
+                break
+            except lmdb.MapFullError:  # nothing of the transaction was written: double the room and write it again
+                self._env.set_mapsize(2 * self._env.info()['map_size'])
+            except lmdb.Error as error:
+                raise OSError(f'{self.path} cannot be written ({_reason(error, self._partial)})') from None
+        self._batch, self._bytes = [], 0
+
+    def _finish(self) -> None:
+        assert self._env is not None
+        if not self.count:
+            raise ValueError(f'there was no picture to write, so {self.path} was not made')
+        self._add(COUNT_KEY, str(self.count).encode())
+        self._flush()
+        self._env.sync(True)
+
+    def _publish(self) -> None:
+        old = self.path.with_name(f'.{self.path.name}.old')
+        if self.path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            self.path.rename(old)
+        self._partial.rename(self.path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _decode(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _reason(error: lmdb.Error, path: Path) -> str:
+    return str(error).removeprefix(f'{path}: ')
