@@ -36,6 +36,8 @@ EXTRAS = {
     'fvcore': 'bench',
     'onnx': 'export',
     'onnxruntime': 'export',
+    'onnxscript': 'export',
+    'optuna': 'tune',
     'ray': 'tune',
     'gradio': 'demo',
 }

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from strhub.data.transforms import get_transform, open_image
+from strhub.data.transforms import UnreadablePictureError, get_transform, open_image
 from strhub.engine.commandline import Parser, load_system, pick_device, positive
 from strhub.engine.errors import door, sentence
 from strhub.models.base import BaseSystem
@@ -80,7 +80,7 @@ def read_images(
     if not images:
         return []
     transform = get_transform(system.hparams.img_size, rotation=rotation)
-    return read_batch(system, torch.stack([transform(image.convert('RGB')) for image in images]), top_k=top_k)
+    return read_batch(system, torch.stack([transform(image) for image in images]), top_k=top_k)
 
 
 @torch.inference_mode()
@@ -176,20 +176,22 @@ def find_some(sources: Sequence[str]) -> Iterator[Path]:
 # Reading them
 
 
-Loaded = list[tuple[Path, Tensor | Exception]]
+Loaded = list[tuple[Path, Tensor | UnreadablePictureError]]
 
 
 def load_batches(
     paths: Iterable[Path], load: Callable[[Path], Tensor], *, batch_size: int, threads: int = LOADERS
 ) -> Iterator[Loaded]:
     """Loads pictures in batches, each while the one before is being read; what cannot be loaded is its error."""
-    waiting: deque[list[tuple[Path, Future[Tensor | Exception]]]] = deque()
+    waiting: deque[list[tuple[Path, Future[Tensor | UnreadablePictureError]]]] = deque()
 
-    def attempt(path: Path) -> Tensor | Exception:
+    def attempt(path: Path) -> Tensor | UnreadablePictureError:
         try:
             return load(path)
-        except Exception as error:  # decoders raise all kinds; whatever it was, this picture cannot be read
+        except UnreadablePictureError as error:
             return error
+        except Exception as error:  # whatever it was, it must not stop the other pictures
+            return UnreadablePictureError(f'{path} cannot be read ({sentence(error)})')
 
     def results() -> Loaded:
         return [(path, future.result()) for path, future in waiting.popleft()]
@@ -206,7 +208,7 @@ def load_batches(
 
 def read_paths(
     system: BaseSystem, paths: Iterable[Path], *, batch_size: int, top_k: int = 0, rotation: float = 0
-) -> Iterator[tuple[Path, Reading | Exception]]:
+) -> Iterator[tuple[Path, Reading | UnreadablePictureError]]:
     """Reads any number of files in their order; what cannot be read comes out as its error."""
     transform = get_transform(system.hparams.img_size, rotation=rotation)
     for batch in load_batches(paths, lambda path: transform(_open(path)), batch_size=batch_size):
@@ -218,9 +220,9 @@ def read_paths(
 
 def _open(path: Path) -> Image.Image:
     if path.is_dir():
-        raise ValueError('this folder holds no picture')
+        raise UnreadablePictureError(f'{path} is a folder without a picture')
     if has_magic(str(path)) and not path.exists():
-        raise FileNotFoundError('no file matches this pattern')
+        raise UnreadablePictureError(f'no file matches {path}')
     return open_image(path)
 
 
@@ -266,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(*_lines(path, reading, as_json=arguments.json), sep='\n', flush=True)
         else:
             failed += 1
-            print(f'{path} cannot be read: {sentence(reading)}', file=sys.stderr)
+            print(reading, file=sys.stderr)
     if failed:
         print(f'{failed} of {total} could not be read', file=sys.stderr)
         sys.exit(1)
