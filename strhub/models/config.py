@@ -1,0 +1,103 @@
+"""Hyper-parameters: read from configs/ as Hydra would compose them, and checked against what a user gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PACKAGE = Path(__file__).parents[1]
+BOOLEANS = {'true': True, 'yes': True, '1': True, 'false': False, 'no': False, '0': False}
+
+
+def config_dir() -> Path:
+    """The folder of the configuration files: inside the package once installed, beside it in a checkout."""
+    for folder in (PACKAGE / 'configs', PACKAGE.parent / 'configs'):
+        if (folder / 'main.yaml').is_file():
+            return folder
+    raise FileNotFoundError(f'there is no configs folder in or beside {PACKAGE}: install strhub again')
+
+
+@cache
+def _read(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text('utf-8')) or {}
+
+
+def compose(experiment: str) -> dict[str, Any]:
+    """The `model` section that `./train.py +experiment=…` starts with, without Hydra.
+
+    Reads main.yaml, then the model and the charset that its defaults name (or the experiment in their place), then the
+    experiment itself.
+    """
+    folder = config_dir()
+    main, own = _read(folder / 'main.yaml'), _read(folder / 'experiment' / f'{experiment}.yaml')
+    options = {key: value for entry in main['defaults'] if isinstance(entry, dict) for key, value in entry.items()}
+    for entry in own.get('defaults', ()):
+        options |= {key.removeprefix('override /'): value for key, value in entry.items()}
+    model = _read(folder / 'model' / f'{options["model"]}.yaml')
+    charset = _read(folder / 'charset' / f'{options["charset"]}.yaml')
+    hparams = {**main['model'], **model, **charset['model'], **own.get('model', {})}
+    return {key: list(value) if isinstance(value, list) else value for key, value in hparams.items()}
+
+
+def did_you_mean(word: str, words: Sequence[str]) -> str:
+    """`: did you mean 'parseq'?`, or nothing where no word is close."""
+    close = get_close_matches(word, words, n=2)
+    return f': did you mean {" or ".join(map(repr, close))}?' if close else ''
+
+
+def override(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `defaults` with `changes`, each of the default's type.
+
+    Raises:
+        ValueError: a change that is no hyper-parameter of the model, or of another type.
+    """
+    model = defaults['name']
+    for key in changes:
+        if key not in defaults:
+            hint = did_you_mean(key, list(defaults)) or f': it has {", ".join(sorted(defaults))}'
+            raise ValueError(f'{model} has no hyper-parameter {key!r}{hint}')
+    return {**defaults, **{key: _typed(key, value, defaults[key]) for key, value in changes.items()}}
+
+
+def _typed(key: str, value: Any, default: Any) -> Any:
+    """`value` as the type of `default`, read from a text (`'2'`, as on a command line) where it is one."""
+    kind = type(default)
+    if isinstance(value, str) and kind is not str:
+        value = parse(value, kind)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is list and isinstance(value, Sequence):
+        value = list(value)
+    fits = type(value) is kind  # a bool is no int here
+    if kind is list and fits:
+        fits = len(value) == len(default) and all(type(item) is int for item in value)
+    if fits:
+        return value
+    wanted = {
+        bool: 'true or false',
+        int: 'a whole number',
+        float: 'a number',
+        str: 'a text',
+        list: 'whole numbers in a list of the same length',
+    }[kind]
+    raise ValueError(f'{key} is {value!r}: give {wanted}, e.g. {default!r}')
+
+
+def parse(text: str, kind: type) -> Any:
+    """The value of type `kind` that `text` spells, or `text` itself where it spells none."""
+    if kind is bool:
+        return BOOLEANS.get(text.lower(), text)
+    if kind is list:
+        try:
+            return yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return text
+    try:
+        return kind(text)
+    except ValueError:
+        return text

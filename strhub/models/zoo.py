@@ -1,0 +1,210 @@
+"""The models of the hub by name: their classes, hyper-parameters and published weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strhub.models.adapt import Report, load_weights
+from strhub.models.base import BaseSystem
+from strhub.models.checkpoint import read_checkpoint, save_safetensors
+from strhub.models.config import compose, config_dir, did_you_mean, override
+from strhub.models.weights import fetch
+
+__all__ = [
+    'MODELS',
+    'Entry',
+    'Report',
+    'build',
+    'config_dir',
+    'create_model',
+    'hparams',
+    'load_from_checkpoint',
+    'load_pretrained',
+    'load_weights',
+    'save_safetensors',
+]
+
+logger = logging.getLogger(__name__)
+
+PRETRAINED = 'pretrained='
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All that is needed to use a model; its hyper-parameters are in configs/experiment/<name>.yaml.
+
+    Attributes:
+        system: module and class, imported when the model is first used.
+        weights: the published file, whose name ends in the first digits of its SHA-256; None where there is none.
+    """
+
+    system: str
+    weights: str | None = None
+
+    def load_class(self) -> type[BaseSystem]:
+        module, _, name = self.system.partition(':')
+        return getattr(import_module(module), name)
+
+
+MODELS = {
+    'parseq': Entry('strhub.models.parseq.system:PARSeq', 'parseq-bb5792a6.pt'),
+    'parseq-tiny': Entry('strhub.models.parseq.system:PARSeq', 'parseq_tiny-e7a21b54.pt'),
+    'parseq-patch16-224': Entry('strhub.models.parseq.system:PARSeq', 'parseq_small_patch16_224-fcf06f5a.pt'),
+    'abinet': Entry('strhub.models.abinet.system:ABINet', 'abinet-1d1e373e.pt'),
+    'abinet-sv': Entry('strhub.models.abinet.system:ABINet'),
+    'abinet-lm': Entry('strhub.models.abinet.system:ABINet'),
+    'crnn': Entry('strhub.models.crnn.system:CRNN', 'crnn-679d0e31.pt'),
+    'crnn-tiny': Entry('strhub.models.crnn.system:CRNN'),
+    'trba': Entry('strhub.models.trba.system:TRBA', 'trba-cfaed284.pt'),
+    'trbc': Entry('strhub.models.trba.system:TRBC'),
+    'vitstr': Entry('strhub.models.vitstr.system:ViTSTR', 'vitstr-26d0fcf4.pt'),
+}
+
+
+def hparams(name: str, **overrides: Any) -> dict[str, Any]:
+    """The hyper-parameters of a model as its experiment sets them, with `overrides`.
+
+    Raises:
+        ValueError: an unknown model, an unknown hyper-parameter, or a value of another type.
+    """
+    return override(compose(_canonical(name)), overrides)
+
+
+def build(hparams: Mapping[str, Any]) -> BaseSystem:
+    """Makes the system that `hparams['name']` names; what else is left out is as in its experiment."""
+    if 'name' not in hparams:
+        raise ValueError(f'the hyper-parameters have no name, which says the model: give one of {", ".join(MODELS)}')
+    name = _canonical(hparams['name'])
+    arguments = override(compose(name), {**hparams, 'name': name})
+    try:
+        return MODELS[name].load_class()(**arguments)
+    except (AssertionError, ArithmeticError, RuntimeError) as error:  # of torch or timm: sizes that do not go together
+        raise ValueError(f'{name} cannot be made with these hyper-parameters: {error}') from error
+
+
+def create_model(name: str, pretrained: bool = False, **overrides: Any) -> BaseSystem:
+    """Makes a model of the hub.
+
+    Args:
+        name: a key of MODELS; `parseq_tiny` is read as `parseq-tiny`.
+        pretrained: with the published weights, else with random ones.
+        **overrides: hyper-parameters, e.g. `decode_ar=False`. With `pretrained`, another charset_train,
+            max_label_length or img_size adapts the weights: see `load_weights`.
+
+    Raises:
+        ValueError: an unknown name or hyper-parameter, or no published weights.
+    """
+    if pretrained:
+        return load_from_checkpoint(PRETRAINED + name, **overrides)
+    return build(hparams(name, **overrides))
+
+
+def load_from_checkpoint(source: str | Path, **overrides: Any) -> BaseSystem:
+    """Loads a model with its weights.
+
+    Args:
+        source: a Lightning .ckpt, published weights (.pt), .safetensors, or `pretrained=NAME`.
+        **overrides: hyper-parameters to change. Another charset_train, max_label_length or img_size adapts the weights
+            and logs what was changed; anything else must fit exactly. `name` says which model a file of bare weights is
+            for, if neither its name nor its tensors do.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is something else, or does not fit the model.
+    """
+    trained, state_dict = _read(source, overrides)
+    system = build({**trained, **{key: value for key, value in overrides.items() if key != 'name'}})
+    report = load_weights(system, state_dict, hparams=trained, strict=True)
+    if not report.is_exact:
+        logger.info('Adapted the weights of %s:\n%s', source, report)
+    return system
+
+
+def load_pretrained(system: BaseSystem, source: str | Path) -> Report:
+    """Starts `system` from the weights of `source` (a path, NAME or pretrained=NAME) as far as they fit."""
+    if _is_name(source) and not Path(source).exists():
+        source = f'{PRETRAINED}{source}'
+    trained, state_dict = _read(source, {})
+    return load_weights(system, state_dict, hparams=trained)
+
+
+def _is_name(name: object) -> bool:
+    return str(name).replace('_', '-') in MODELS
+
+
+def _canonical(name: str) -> str:
+    """The key of MODELS that `name` is: exactly, or with the underscores of the hub."""
+    if _is_name(name):
+        return str(name).replace('_', '-')
+    raise ValueError(
+        f'there is no model {name!r}{did_you_mean(str(name), list(MODELS))}; there are {", ".join(MODELS)}'
+    )
+
+
+def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """All hyper-parameters that the weights of `source` were trained with, and the weights."""
+    if str(source).startswith(PRETRAINED) and not Path(source).exists():
+        return _read_published(str(source).removeprefix(PRETRAINED), overrides)
+    if _is_name(source) and not Path(source).exists():
+        raise FileNotFoundError(f'there is no file {source}; for the published weights write {PRETRAINED}{source}')
+    checkpoint = read_checkpoint(source)
+    if checkpoint.hparams is None or 'name' not in checkpoint.hparams:
+        return _recognise(checkpoint.path, checkpoint.state_dict, overrides), checkpoint.state_dict
+    name = _canonical(checkpoint.hparams['name'])
+    _check_name(name, overrides, f'{source} holds')
+    defaults = compose(name)
+    if surplus := [key for key in checkpoint.hparams if key not in defaults]:
+        logger.warning('%s has hyper-parameters that %s does not know: %s', source, name, ', '.join(surplus))
+    known = {key: value for key, value in checkpoint.hparams.items() if key in defaults}
+    return override(defaults, {**known, 'name': name}), checkpoint.state_dict
+
+
+def _read_published(name: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    name = _canonical(name)
+    _check_name(name, overrides, 'these are the weights of')
+    file = MODELS[name].weights
+    if file is None:
+        having = ', '.join(key for key, entry in MODELS.items() if entry.weights)
+        raise ValueError(f'there are no published weights of {name}; there are those of {having}')
+    return compose(name), read_checkpoint(fetch(file)).state_dict
+
+
+def _check_name(name: str, overrides: Mapping[str, Any], what: str) -> None:
+    wanted = _canonical(overrides.get('name', name))
+    if MODELS[wanted].system != MODELS[name].system:
+        raise ValueError(f'{what} {name}, not {wanted}: leave out name={wanted!r}')
+
+
+def _recognise(path: Path, state_dict: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Which model a file of bare weights is for: as told, by its published name, or by all its keys and shapes."""
+    if 'name' in overrides:
+        names = [_canonical(overrides['name'])]
+    else:
+        names = [name for name, entry in MODELS.items() if entry.weights == path.name] or list(MODELS)
+    candidates = [hparams(name) for name in names]
+    if len(names) == 1:  # the overrides may tell what the weights were trained with, or what to adapt them to
+        candidates.append(hparams(names[0], **{key: value for key, value in overrides.items() if key != 'name'}))
+    shapes = {key: value.shape for key, value in state_dict.items()}
+    for trained in candidates:
+        if _shapes(trained) == shapes:
+            return trained
+    if len(names) == 1:
+        return candidates[-1]  # the strict load says what does not fit
+    raise ValueError(
+        f'{path} holds weights only, and their {len(shapes)} tensors fit no model of the hub exactly: say which model '
+        f"and what it was trained with, e.g. name='parseq', charset_train='…'; there are {', '.join(MODELS)}"
+    )
+
+
+def _shapes(hparams: Mapping[str, Any]) -> dict[str, torch.Size]:
+    with torch.device('meta'):
+        system = build(hparams)
+    return {key: value.shape for key, value in system.model.state_dict().items()}
