@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from strhub.models.base import CTCSystem
-from strhub.models.crnn.model import CRNN as Network
+from strhub.models.crnn.model import CRNN as Network  # noqa: N811
 
 
 class CRNN(CTCSystem):

@@ -1,0 +1,94 @@
+"""TRBA and TRBC: rectify, extract, read the row in both directions, then predict with attention or with CTC."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from strhub.models.modules import BidirectionalLSTM
+from strhub.models.trba.feature_extraction import ResNetFeatureExtractor
+from strhub.models.trba.prediction import Attention
+from strhub.models.trba.transformation import TPSTransformation
+
+MIN_HEIGHT = 32  # three poolings and two 2x2 convolutions leave one row
+
+
+class Stages(nn.Module):
+    """What both share: everything before the prediction. The stages' names are those of the published weights.
+
+    Args:
+        img_size: (height, width) in pixels; the height must be at least 32.
+        num_fiducial: points that steer the rectification, an even number.
+        output_channel: width of the residual network's features, a multiple of 16.
+        hidden_size: width of each LSTM direction.
+    """
+
+    def __init__(self, img_size: Sequence[int], *, num_fiducial: int, output_channel: int, hidden_size: int) -> None:
+        super().__init__()
+        if img_size[0] < MIN_HEIGHT or img_size[1] < 8:
+            raise ValueError(
+                f'TRBA cannot read pictures of height x width {img_size[0]} x {img_size[1]}: '
+                f'give a height of at least {MIN_HEIGHT} and a width of at least 8, e.g. img_size [32, 128]'
+            )
+        self.Transformation = TPSTransformation(num_fiducial, img_size)
+        self.FeatureExtraction = ResNetFeatureExtractor(output_channel)
+        self.SequenceModeling = nn.Sequential(
+            BidirectionalLSTM(output_channel, hidden_size, hidden_size),
+            BidirectionalLSTM(hidden_size, hidden_size, hidden_size),
+        )
+
+    def rectify(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Straightened images (N, 3, H, W) and the fiducial points (N, F, 2), x and y in [-1, 1], that they follow."""
+        return self.Transformation(images)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Columns (N, W / 4 + 1, D) of images (N, 3, H, W)."""
+        rectified, _ = self.rectify(images)
+        return self.SequenceModeling(self.FeatureExtraction(rectified))
+
+
+class TRBA(Stages):
+    """Attention head. The two classes past `bos_id`, [B] and [P], are in the published head but never in a text."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        bos_id: int,
+        max_label_length: int,
+        img_size: Sequence[int],
+        num_fiducial: int,
+        output_channel: int,
+        hidden_size: int,
+    ) -> None:
+        super().__init__(img_size, num_fiducial=num_fiducial, output_channel=output_channel, hidden_size=hidden_size)
+        self.max_label_length = max_label_length
+        self.Prediction = Attention(hidden_size, hidden_size, num_classes, bos_id=bos_id)
+
+    def forward(self, images: Tensor, max_length: int | None = None, inputs: Tensor | None = None) -> Tensor:
+        """Logits (N, L, C) of images (N, 3, H, W).
+
+        Args:
+            images: pictures in [-1, 1].
+            max_length: characters to read at most, L - 1 (default and limit: `max_label_length`).
+            inputs: (N, L) ids for teacher forcing, beginning with [B]; they set L.
+        """
+        if inputs is not None:
+            num_steps = inputs.shape[1]
+        else:
+            longest = self.max_label_length
+            num_steps = (longest if max_length is None else min(max_length, longest)) + 1
+        return self.Prediction(self.encode(images), num_steps, inputs)
+
+
+class TRBC(Stages):
+    """CTC head."""
+
+    def __init__(
+        self, num_classes: int, *, img_size: Sequence[int], num_fiducial: int, output_channel: int, hidden_size: int
+    ) -> None:
+        super().__init__(img_size, num_fiducial=num_fiducial, output_channel=output_channel, hidden_size=hidden_size)
+        self.Prediction = nn.Linear(hidden_size, num_classes)
+
+    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
+        """Logits (N, W / 4 + 1, C) of images (N, 3, H, W); CTC takes every column, so `max_length` changes nothing."""
+        return self.Prediction(self.encode(images))
