@@ -1,6 +1,133 @@
-"""Parts that several networks share."""
+"""What several networks share: attention and its cache, initial weights, checks of sizes."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]  # each (N, heads, S, D / heads)
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al., NeurIPS 2017) whose keys and values can be projected apart and kept.
+
+    Parameters are named and laid out as in `torch.nn.MultiheadAttention`, which the published weights come from.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        check_heads(embed_dim, num_heads)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def keys_values(self, source: Tensor) -> KeysValues:
+        """Projects source (N, S, D)."""
+        width = source.shape[-1]
+        projected = F.linear(source, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        keys, values = projected.chunk(2, dim=-1)
+        return self._split_heads(keys), self._split_heads(values)
+
+    def forward(self, query: Tensor, keys_values: KeysValues, *, hidden: Tensor | None = None) -> Tensor:
+        """Attends from query (N, L, D).
+
+        Args:
+            query: (N, L, D) input of the query projection.
+            keys_values: what `keys_values` made of the (N, S, D) that is attended to.
+            hidden: True where a query must not look; (L, S) or (N, L, S), or anything that broadcasts to the latter.
+
+        Returns:
+            (N, L, D)
+        """
+        width = query.shape[-1]
+        queries = self._split_heads(F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width]))
+        if hidden is not None and hidden.ndim == 3:
+            hidden = hidden.unsqueeze(1)  # the same for all heads
+        attended = F.scaled_dot_product_attention(
+            queries,
+            *keys_values,
+            attn_mask=None if hidden is None else ~hidden,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out_proj(attended.transpose(1, 2).flatten(2))  # (N, L, D)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, heads, L, D / heads)
+
+
+class KVCache:
+    """Keys and values of the positions decoded so far: two tensors (N, heads, S, D / heads), S grows by each append."""
+
+    def __init__(self) -> None:
+        self.keys_values: KeysValues | None = None
+
+    def append(self, new: KeysValues) -> KeysValues:
+        """Adds the keys and values of the next positions and returns all of them."""
+        if self.keys_values is not None:
+            keys, values = self.keys_values
+            new = torch.cat([keys, new[0]], dim=2), torch.cat([values, new[1]], dim=2)
+        self.keys_values = new
+        return new
+
+
+def init_weights(module: nn.Module) -> None:
+    """Initial weights of one module, for `network.apply(init_weights)`.
+
+    Linear and embedding weights from a truncated normal distribution with a standard deviation of 0.02, as transformers
+    are trained since BERT; convolutions by He's rule (ICCV 2015); norms start as the identity.
+    """
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+    elif isinstance(module, nn.LayerNorm | nn.BatchNorm2d | nn.GroupNorm) and module.weight is not None:
+        nn.init.ones_(module.weight)
+    if isinstance(bias := getattr(module, 'bias', None), Tensor):
+        nn.init.zeros_(bias)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        with torch.no_grad():
+            module.weight[module.padding_idx].zero_()
+
+
+def check_heads(embed_dim: int, num_heads: int) -> None:
+    if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
+        raise ValueError(
+            f'a width of {embed_dim} cannot be split among {num_heads} heads: give a multiple of the heads'
+        )
+
+
+def check_patches(img_size: Sequence[int], patch_size: Sequence[int]) -> None:
+    whole = len(img_size) == len(patch_size) == 2 and min(*img_size, *patch_size) > 0
+    if not whole or img_size[0] % patch_size[0] or img_size[1] % patch_size[1]:
+        raise ValueError(
+            f'img_size {list(img_size)} cannot be cut into patches of patch_size {list(patch_size)}: '
+            'give [height, width] twice, the first a multiple of the second'
+        )
+
+
+def check_images(images: Tensor, img_size: Sequence[int]) -> None:
+    height, width = img_size
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, height, width):
+        raise ValueError(
+            f'expected images (N, 3, {height}, {width}), got {tuple(images.shape)}: '
+            'resize them as SceneTextDataModule.get_transform(img_size) does'
+        )
+
+
+def check_max_length(max_length: int | None, max_label_length: int) -> int:
+    """How many characters to read: `max_length` where given, never more than the network has positions for."""
+    if max_length is None:
+        return max_label_length
+    if max_length < 0:
+        raise ValueError(f'max_length is {max_length}: give at least 0, or None for {max_label_length}')
+    return min(max_length, max_label_length)
 
 
 class BidirectionalLSTM(nn.Module):

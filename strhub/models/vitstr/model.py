@@ -1,0 +1,65 @@
+"""The ViTSTR network: a vision transformer whose first tokens are the characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from strhub.models.modules import check_heads, check_images, check_max_length, check_patches
+
+
+class ViTSTR(VisionTransformer):
+    """Vision transformer for fast and efficient scene text recognition (Atienza, ICDAR 2021).
+
+    It is a vision transformer, and its parameters are named like one, because the published weights are.
+
+    Args:
+        num_classes: C: [E] and the characters.
+        max_label_length: characters of the longest word.
+        img_size: (height, width) of the pictures.
+        patch_size: (height, width) of a patch; each gives one token.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        max_label_length: int,
+        *,
+        img_size: Sequence[int] = (32, 128),
+        patch_size: Sequence[int] = (4, 8),
+        embed_dim: int = 384,
+        num_heads: int = 6,
+    ) -> None:
+        check_patches(img_size, patch_size)
+        check_heads(embed_dim, num_heads)
+        num_patches = (img_size[0] // patch_size[0]) * (img_size[1] // patch_size[1])
+        if num_patches < max_label_length + 1:
+            raise ValueError(
+                f'max_label_length is {max_label_length}, but img_size {list(img_size)} and patch_size '
+                f'{list(patch_size)} give {num_patches} patches, and each character and the end needs one: '
+                'give smaller patches or a larger picture'
+            )
+        super().__init__(
+            img_size=tuple(img_size),
+            patch_size=tuple(patch_size),
+            embed_dim=embed_dim,
+            depth=12,
+            num_heads=num_heads,
+            mlp_ratio=4,
+            num_classes=num_classes,
+        )
+        self.img_size = tuple(img_size)
+        self.max_label_length = max_label_length
+
+    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
+        """Logits (N, L + 1, C) of images (N, 3, H, W) in [-1, 1]; L = `max_length`, by default the longest word's."""
+        check_images(images, self.img_size)
+        num_positions = check_max_length(max_length, self.max_label_length) + 1
+        tokens = self.forward_features(images)
+        # The class token stands where other models have [B]: nothing is predicted there.
+        return self.head(tokens[:, 1 : num_positions + 1])
