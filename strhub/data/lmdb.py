@@ -101,14 +101,18 @@ class LmdbReader:
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """All (record, label) of records up to `num-samples` in one pass; None for a label that is not UTF-8."""
         count = len(self)
-        with self._begin() as txn, txn.cursor() as cursor:
-            if not cursor.set_range(b'label-'):
-                return
-            for key, value in cursor:
-                if not key.startswith(b'label-'):
-                    break
-                if len(key) == 15 and key[6:].isdigit() and 1 <= (record := int(key[6:])) <= count:
-                    yield record, _decode(value)
+        try:
+            with self._begin() as txn, txn.cursor() as cursor:
+                if not cursor.set_range(b'label-'):
+                    return
+                for key, value in cursor:
+                    key, value = bytes(key), bytes(value)
+                    if not key.startswith(b'label-'):
+                        break
+                    if len(key) == 15 and key[6:].isdigit() and 1 <= (record := int(key[6:])) <= count:
+                        yield record, _decode(value)
+        except lmdb.Error as error:
+            raise self._damaged(error) from None
 
     def close(self) -> None:
         """Lets go of the LMDB until it is next used."""
@@ -122,9 +126,13 @@ class LmdbReader:
     def _get(self, key: bytes) -> bytes | None:
         try:
             with self._begin() as txn:
-                return txn.get(key)
+                value = txn.get(key)
         except lmdb.Error as error:
-            raise ValueError(f'{self.path} is damaged ({_reason(error, self.path)}): copy or make it again') from None
+            raise self._damaged(error) from None
+        return None if value is None else bytes(value)
+
+    def _damaged(self, error: lmdb.Error) -> ValueError:
+        return ValueError(f'{self.path} is damaged ({_reason(error, self.path)}): copy or make it again')
 
 
 class LmdbWriter:

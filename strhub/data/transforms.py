@@ -91,7 +91,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float32)
+    values = np.asarray(image).astype(np.float64)
     if image.mode == 'F':  # of no agreed range
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         values = np.nan_to_num((values - low) * (255 / (high - low or 1)))

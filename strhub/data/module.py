@@ -1,0 +1,301 @@
+"""Loaders of a run: which data sets, in which order, in what batches."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, WordDataset, build_tree_dataset
+from strhub.data.labels import LabelRules
+from strhub.data.transforms import WordTransform, get_transform
+
+logger = logging.getLogger(__name__)
+
+RENDERED = 'rendered'
+HELD_OUT_WORDS = 2000  # rendered for validation: an accuracy known to about 1 %
+
+Batch = tuple[Tensor, list[str]]
+Words = WordDataset | TreeDataset
+
+
+class EpochSampler(Sampler[int]):
+    """Global keys, epoch * length + index, of one epoch: in the order that (seed, epoch) decides, or in sequence.
+
+    Args:
+        length: of the data set.
+        shuffle: whether the order is random.
+        rank, world: this process has every `world`-th key, beginning with the `rank`-th.
+        equal: give all processes equally many keys, some of them twice, as training in step needs it.
+        start: epoch -> how many keys of it were used by an earlier run and are skipped; `len` stays the same.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        equal: bool = True,
+        start: Callable[[int], int] | None = None,
+    ) -> None:
+        self.length = length
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank, self.world = rank, world
+        self.equal = equal
+        self.start = start
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        behind = 0 if self.equal else self.rank
+        return max(0, -(-(self.length - behind) // self.world))
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.arange(self.length, dtype=np.int32 if self.length < 2**31 else np.int64)
+        if self.shuffle:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+        places = self.rank + self.world * np.arange(len(self), dtype=np.int64)
+        order = order.take(places, mode='wrap')[self.start(self.epoch) if self.start else 0 :]
+        first = self.epoch * self.length
+        for at in range(0, len(order), 65536):  # as Python's numbers, a million records at once would take 60 MB
+            yield from (first + order[at : at + 65536].astype(np.int64)).tolist()
+
+
+def collate(items: Sequence[tuple[Tensor, str]]) -> Batch:
+    """Items -> images (N, 3, H, W), labels."""
+    images, labels = zip(*items, strict=True)
+    return torch.stack(images), list(labels)
+
+
+def start_worker(_: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    torch.set_num_threads(1)
+    if (cv2 := sys.modules.get('cv2')) is not None:  # only what the data set has imported
+        cv2.setNumThreads(0)
+
+
+class SceneTextDataModule(pl.LightningDataModule):
+    """The data of a run.
+
+    `train_dir` is `real` or `synth` (below root_dir/train), `rendered` (words drawn on the fly, nothing on the disk), or
+    the path of any LMDB, labelled folder, label file, or tree of them. `val_dir` is such a path too; it defaults to
+    root_dir/val, and for rendered words to rendered words that training never sees.
+
+    The order and the augmentation of training depend on `seed`, the epoch and the record alone. A run that goes on in
+    the middle of an epoch sets `start_batch` to the number of batches of that epoch (`start_epoch`, default: whichever
+    comes first) that are done. The sampler serves each process its own share, so the trainer needs
+    `use_distributed_sampler=False`.
+
+    Args:
+        root_dir: holds train/, val/ and test/.
+        img_size: (height, width) in pixels.
+        charset_train: what training labels are reduced to.
+        charset_test: what validation and test labels are reduced to.
+        batch_size: per process.
+        min_image_dim: pictures with a side shorter than this are left out.
+        rotation: degrees by which each picture is turned counter-clockwise first.
+        collate_fn: makes a batch of items; default: images (N, 3, H, W) and a list of labels.
+        rendered: further arguments of RenderedDataset, e.g. count, the number of words that make an epoch.
+    """
+
+    TEST_BENCHMARK_SUB = ('IIIT5k', 'SVT', 'IC13_857', 'IC15_1811', 'SVTP', 'CUTE80')
+    TEST_BENCHMARK = ('IIIT5k', 'SVT', 'IC13_1015', 'IC15_2077', 'SVTP', 'CUTE80')
+    TEST_NEW = ('ArT', 'COCOv1.4', 'Uber')
+    TEST_ALL = tuple(dict.fromkeys(TEST_BENCHMARK_SUB + TEST_BENCHMARK + TEST_NEW))
+
+    def __init__(
+        self,
+        root_dir: str | Path,
+        train_dir: str | Path,
+        img_size: Sequence[int],
+        max_label_length: int,
+        charset_train: str,
+        charset_test: str,
+        batch_size: int,
+        num_workers: int,
+        augment: bool,
+        remove_whitespace: bool = True,
+        normalize_unicode: bool = True,
+        min_image_dim: int = 0,
+        rotation: float = 0,
+        collate_fn: Callable[[Sequence[Any]], Any] | None = None,
+        *,
+        val_dir: str | Path | None = None,
+        seed: int = 0,
+        rendered: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise ValueError(
+                f'batch_size is {batch_size} and num_workers {num_workers}: give at least 1 and 0 (load in this process)'
+            )
+        self.root_dir = Path(root_dir)
+        self.train_dir = str(train_dir)
+        self.val_dir = None if val_dir is None else str(val_dir)
+        self.img_size = tuple(img_size)
+        self.max_label_length = max_label_length
+        self.charset_train, self.charset_test = charset_train, charset_test
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.augment = augment
+        self.remove_whitespace, self.normalize_unicode = remove_whitespace, normalize_unicode
+        self.min_image_dim = min_image_dim
+        self.rotation = rotation
+        self.collate_fn = collate_fn or collate
+        self.seed = seed
+        self.rendered = dict(rendered or {})
+        self.start_batch = 0
+        self.start_epoch: int | None = None
+        self._train: Dataset | None = None
+        self._val: Dataset | None = None
+
+    @staticmethod
+    def get_transform(img_size: Sequence[int], augment: bool = False, rotation: float = 0) -> WordTransform:
+        """Picture -> (3, H, W) in [-1, 1]; see strhub.data.transforms."""
+        return get_transform(img_size, augment, rotation)
+
+    @property
+    def train_dataset(self) -> Dataset:
+        if self._train is None:
+            self._train = self._render(held_out=False) if self._renders else self._open_train()
+        return self._train
+
+    @property
+    def val_dataset(self) -> Dataset:
+        if self._val is None:
+            if self._renders and self.val_dir is None:
+                self._val = self._render(held_out=True)
+            else:
+                self._val = self._open(self._val_path(), self._rules(self._charset_val()))
+        return self._val
+
+    def train_dataloader(self) -> DataLoader:
+        rank, world = self._place()
+        # Rendered words come in the order of their keys, from easy to hard.
+        sampler = EpochSampler(
+            len(self.train_dataset),  # type: ignore[arg-type]
+            shuffle=not self._renders,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            start=self._take_start,
+        )
+        return self._loader(self.train_dataset, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        rank, world = self._place()
+        # Each word is judged once, so that the sums over all ranks are right.
+        length = len(self.val_dataset)  # type: ignore[arg-type]
+        return self._loader(self.val_dataset, EpochSampler(length, shuffle=False, rank=rank, world=world, equal=False))
+
+    def test_dataset(self, name: str | Path) -> Words:
+        """A set below root_dir/test, or of any path.
+
+        Items come in order and none is left out: after a batch, `is_unreadable(index)` tells which of its pictures
+        could not be read, came blank, and count as wrong.
+        """
+        return self._open(self.find_test_set(name), self._rules(self.charset_test))
+
+    def test_dataloaders(self, subset: Sequence[str | Path]) -> dict[str, DataLoader]:
+        """One loader for each set, under the name it was given by; all are looked for before the first is opened."""
+        for name in subset:
+            self.find_test_set(name)
+        return {str(name): self._loader(self.test_dataset(name), None, persist=False) for name in subset}
+
+    def find_test_set(self, name: str | Path) -> Path:
+        """Where a test set lies; raises FileNotFoundError where there is none."""
+        return self._find(name, 'test')
+
+    @property
+    def _renders(self) -> bool:
+        return self.train_dir == RENDERED
+
+    def _find(self, name: str | Path, room: str) -> Path:
+        """`name` below root_dir/room, or else as a path of its own."""
+        below = self.root_dir / room / name
+        for path in (below, Path(name)):
+            if path.exists():
+                return path
+        raise FileNotFoundError(f'neither {below} nor {name} exists: {HOW_TO_MAKE_DATA}')
+
+    def _val_path(self) -> Path:
+        return self.root_dir / 'val' if self.val_dir is None else self._find(self.val_dir, 'val')
+
+    def _charset_val(self) -> str:
+        """The characters of the test that the network can learn: the loss needs their ids."""
+        if charset := ''.join(c for c in self.charset_test if c in self.charset_train):
+            return charset
+        raise ValueError(
+            f'charset_test {self.charset_test!r} has no character of charset_train {self.charset_train!r}: nothing '
+            'could be validated; set model.charset_test to characters that are trained'
+        )
+
+    def _rules(self, charset: str) -> LabelRules:
+        return LabelRules(
+            charset,
+            self.max_label_length,
+            remove_whitespace=self.remove_whitespace,
+            normalize_unicode=self.normalize_unicode,
+        )
+
+    def _open(self, path: Path, rules: LabelRules, *, training: bool = False) -> Words:
+        transform = get_transform(self.img_size, augment=training and self.augment, rotation=self.rotation)
+        return build_tree_dataset(
+            path,
+            rules,
+            transform,
+            min_image_dim=self.min_image_dim,
+            seed=self.seed,
+            replace_unreadable=training,
+        )
+
+    def _open_train(self) -> Words:
+        rules = self._rules(self.charset_train)
+        if rules.warning:
+            logger.warning('%s', rules.warning)
+        return self._open(self._find(self.train_dir, 'train'), rules, training=True)
+
+    def _render(self, *, held_out: bool) -> Dataset:
+        from strhub.data.synth import RenderedDataset
+
+        raise NotImplementedError(RenderedDataset)
+
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process and how many there are."""
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _take_start(self, epoch: int) -> int:
+        if self.start_epoch not in (None, epoch):
+            return 0
+        batches, self.start_batch = self.start_batch, 0
+        return batches * self.batch_size
+
+    def _loader(self, dataset: Dataset, sampler: Sampler[int] | None, *, persist: bool = True) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=persist and self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=start_worker,
+            collate_fn=self.collate_fn,
+        )
