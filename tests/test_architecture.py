@@ -1,0 +1,114 @@
+"""The floors of the house: imports go down only, and every module stands alone."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.').removesuffix('.__init__')
+    for path in (ROOT / 'strhub').rglob('*.py')
+)
+DOORS = [path.name for path in sorted(ROOT.glob('*.py'))]
+
+# Packages that come with an extra: each is imported only by the modules whose job needs it.
+OPTIONAL = {'hydra', 'omegaconf', 'lmdb', 'cv2', 'rapidfuzz', 'rich', 'tensorboard', 'ray', 'onnx', 'gradio', 'fvcore'}
+
+
+def floor(module: str) -> float:
+    """Where a module lives; data and models are two rooms of the first floor."""
+    if module in ('strhub.__main__', 'strhub.quickstart'):
+        return 4
+    if module.startswith('strhub.engine'):
+        return 3
+    parts = module.split('.')
+    if parts[1:2] == ['models']:
+        is_upper = parts[-1] == 'system' or (len(parts) == 3 and parts[2] not in ('modules', *model_packages()))
+        return 2 if is_upper else 1
+    return 1 if parts[1:2] == ['data'] else 0
+
+
+def model_packages() -> list[str]:
+    return [path.parent.name for path in (ROOT / 'strhub/models').glob('*/__init__.py')]
+
+
+def room(module: str) -> str:
+    parts = module.split('.')
+    return parts[1] if len(parts) > 1 and parts[1] in ('data', 'models') else ''
+
+
+def source(module: str) -> Path:
+    path = ROOT / module.replace('.', '/')
+    return path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Every strhub module that `tree` imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'line {node.lineno}: imports are absolute here'
+            found |= {f'{node.module}.{alias.name}' for alias in node.names}
+            found.add(str(node.module))
+    return {name for name in found if name in MODULES and name != 'strhub'}
+
+
+@pytest.mark.parametrize('module', [m for m in MODULES if m != 'strhub'])
+def test_imports_go_down_only(module: str) -> None:
+    for imported in imports(ast.parse(source(module).read_text(encoding='utf-8'))):
+        assert floor(imported) <= floor(module), f'{module} (floor {floor(module)}) imports {imported} from above'
+        if room(module) and room(imported):
+            assert room(module) == room(imported), f'{module} looks into the other room: {imported}'
+
+
+@pytest.mark.parametrize('door', DOORS)
+def test_doors_hold_no_logic(door: str) -> None:
+    tree = ast.parse((ROOT / door).read_text(encoding='utf-8'))
+    branches = [n for n in ast.walk(tree) if isinstance(n, ast.While | ast.ClassDef | ast.Try)]
+    assert not branches
+    assert len((ROOT / door).read_text(encoding='utf-8').splitlines()) < 80
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_modules_open_with_a_docstring(module: str) -> None:
+    assert ast.get_docstring(ast.parse(source(module).read_text(encoding='utf-8')))
+
+
+def test_every_module_imports_alone() -> None:
+    """No module relies on another having been imported before it: each gets a fork that has only seen torch & co."""
+    code = """
+import importlib, os, sys, traceback
+import lightning.pytorch, timm
+for module in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        try:
+            importlib.import_module(module)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print('FAILED', module)
+"""
+    done = subprocess.run([sys.executable, '-c', code, *MODULES], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 'FAILED' not in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ('statement', 'unwanted'),
+    [
+        ('import strhub', {'torch', 'timm', 'lightning'}),
+        ('import strhub.__main__', {'torch', 'timm', 'lightning'}),
+        ('import strhub.models.zoo', OPTIONAL),
+        ('import strhub.data.module', {'timm'} | OPTIONAL - {'rich'}),
+    ],
+)
+def test_optional_packages_stay_out(statement: str, unwanted: set[str]) -> None:
+    code = f'{statement}\nimport sys\nprint(*sys.modules)'
+    loaded = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not unwanted & set(loaded.split())
