@@ -17,12 +17,12 @@ COMMANDS = {  # name -> the module whose main(argv) does it, what it does
     'render': ('strhub.data.synth.cli', 'make a data set of rendered words'),
     'convert': ('strhub.data.convert', 'turn folders of pictures into LMDB'),
     'inspect': ('strhub.data.inspect', 'show what a data set holds'),
-    'demo': ('strhub.demo', 'render, train, test and read, in minutes'),
+    'quickstart': ('strhub.quickstart', 'render, train, test and read, in ten minutes'),
 }
 
 
 def usage() -> str:
-    commands = '\n'.join(f'  {name:<9} {purpose}' for name, (_, purpose) in COMMANDS.items())
+    commands = '\n'.join(f'  {name:<11} {purpose}' for name, (_, purpose) in COMMANDS.items())
     return (
         'usage: strhub COMMAND [arguments]\n\n'
         'Scene text recognition: from a picture of a word to its text.\n\n'
