@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads the words in pictures: `./read.py --help`."""
 
-from strhub.engine.read import main
+from strhub.__main__ import run
 
 if __name__ == '__main__':
-    main()
+    run('read')

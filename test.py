@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures a checkpoint on the benchmark or on your own sets: `./test.py --help`."""
 
-from strhub.engine.evaluate import main
+from strhub.__main__ import run
 
 if __name__ == '__main__':
-    main()
+    run('test')

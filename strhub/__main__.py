@@ -40,6 +40,12 @@ def installed_version() -> str:
 
 
 @door
+def run(command: str, argv: Sequence[str] | None = None) -> None:
+    """Runs a command; its module is imported behind the door, so that a missing package is one sentence too."""
+    import_module(COMMANDS[command][0]).main(argv)
+
+
+@door
 def main(argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
@@ -52,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'strhub {installed_version()}')
     elif name in COMMANDS:
         sys.argv = [f'strhub {name}', *rest]  # the command's own usage line shows how it was reached
-        import_module(COMMANDS[name][0]).main(rest)
+        run(name, rest)
     else:
         near = get_close_matches(name, COMMANDS, n=1)
         hint = f'did you mean {near[0]}?' if near else 'strhub --help explains them'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -75,6 +76,11 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """The type of an option that counts something and may be 0."""
     return positive(text) if text.strip('0') or not text else 0
+
+
+def default_workers() -> int:
+    """One a core, and no more than a disk can serve."""
+    return min(4, os.cpu_count() or 1)
 
 
 def canonical(word: str) -> str:

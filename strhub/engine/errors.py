@@ -41,6 +41,8 @@ EXTRAS = {
     'ray': 'tune',
     'gradio': 'demo',
 }
+# What strhub cannot be installed without.
+CORE = {'torch', 'torchvision', 'timm', 'lightning', 'yaml', 'safetensors', 'PIL', 'numpy', 'tqdm'}
 
 
 def door(main: Callable[P, R]) -> Callable[P, R]:
@@ -112,6 +114,11 @@ def _missing_package(module: str) -> str:
     package = module.split('.')[0]
     if package == 'strhub':
         return f'this installation of strhub has no module {module}: install strhub again'
+    if package in CORE:
+        return (
+            f'strhub is not installed for this Python ({sys.executable}), which lacks {package}: activate its '
+            'environment (. .venv/bin/activate after `make env`), or pip install strhub'
+        )
     if package in EXTRAS:
         return f'this needs the package {package}, which is not installed: pip install strhub[{EXTRAS[package]}]'
     return f'this needs the package {package}, which is not installed: pip install {package}'

@@ -35,6 +35,8 @@ EXAMPLES = """\
   read.py last.ckpt --images word.png --topk 3
   read.py pretrained=parseq --images words/ refine_iters=2 decode_ar=false"""
 
+Alternatives = list[tuple[tuple[str, float], ...]]  # for each character of a text, those it could be
+
 
 @dataclass(frozen=True)
 class Character:
@@ -79,7 +81,7 @@ def read_images(
     """
     if not images:
         return []
-    transform = get_transform(system.hparams.img_size, rotation=rotation)
+    transform = get_transform(system.hparams['img_size'], rotation=rotation)
     return read_batch(system, torch.stack([transform(image) for image in images]), top_k=top_k)
 
 
@@ -93,7 +95,9 @@ def read_batch(system: BaseSystem, images: Tensor, *, top_k: int = 0) -> list[Re
     finally:
         system.train(was_training)
     texts, characters, ends = system.tokenizer.decode(probs, split_end=True)
-    alternatives = [_alternatives(system, row, top_k) for row in probs] if top_k else [[()] * len(t) for t in texts]
+    alternatives: list[Alternatives] = [[()] * len(text) for text in texts]
+    if top_k:
+        alternatives = [_alternatives(system, row, top_k) for row in probs]
     readings = []
     for text, chars, end, others in zip(texts, characters, ends.tolist(), alternatives, strict=True):
         confidence = float(chars.prod()) * end
@@ -102,7 +106,7 @@ def read_batch(system: BaseSystem, images: Tensor, *, top_k: int = 0) -> list[Re
     return readings
 
 
-def _alternatives(system: BaseSystem, probs: Tensor, top_k: int) -> list[tuple[tuple[str, float], ...]]:
+def _alternatives(system: BaseSystem, probs: Tensor, top_k: int) -> Alternatives:
     """The `top_k` most probable characters of each place in the text; probs (L, C) of one picture."""
     tokenizer = system.tokenizer
     if isinstance(tokenizer, CTCTokenizer):
@@ -163,7 +167,7 @@ def find_some(sources: Sequence[str]) -> Iterator[Path]:
         FileNotFoundError: there is not one.
     """
     paths = find_images(sources)
-    missing = []
+    missing: list[Path] = []
     for path in paths:
         if path.exists() and not path.is_dir():
             return chain(missing, [path], paths)
@@ -210,7 +214,7 @@ def read_paths(
     system: BaseSystem, paths: Iterable[Path], *, batch_size: int, top_k: int = 0, rotation: float = 0
 ) -> Iterator[tuple[Path, Reading | UnreadablePictureError]]:
     """Reads any number of files in their order; what cannot be read comes out as its error."""
-    transform = get_transform(system.hparams.img_size, rotation=rotation)
+    transform = get_transform(system.hparams['img_size'], rotation=rotation)
     for batch in load_batches(paths, lambda path: transform(_open(path)), batch_size=batch_size):
         images = [image for _, image in batch if isinstance(image, Tensor)]
         readings = iter(read_batch(system, torch.stack(images), top_k=top_k) if images else [])

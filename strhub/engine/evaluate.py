@@ -1,0 +1,263 @@
+"""A benchmark: a checkpoint reads sets of labelled words, and one table says how well."""
+
+from __future__ import annotations
+
+import json
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase, digits, punctuation
+from typing import Any
+
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from strhub.data.labels import tally
+from strhub.data.module import SceneTextDataModule
+from strhub.engine.commandline import Parser, default_workers, load_system, not_negative, pick_device
+from strhub.engine.errors import door
+from strhub.engine.predictions import Judged, PredictionWriter
+from strhub.engine.read import Reading, read_batch
+from strhub.engine.results import append, as_record, results_path, table
+from strhub.metrics import Score
+from strhub.models.base import BaseSystem
+from strhub.tokenizer import CharsetAdapter
+
+BENCHMARK = {
+    'Benchmark (Subset)': SceneTextDataModule.TEST_BENCHMARK_SUB,
+    'Benchmark': SceneTextDataModule.TEST_BENCHMARK,
+}
+NEW = {'New': SceneTextDataModule.TEST_NEW}
+PRINTABLE = frozenset(digits + ascii_lowercase + ascii_uppercase + punctuation)
+SHOWN = 10  # names of unreadable pictures
+
+EXAMPLES = """\
+  test.py pretrained=parseq --data_root data
+  test.py outputs/crnn/last.ckpt --cased --punctuation
+  test.py last.ckpt --sets my_words/ my_lmdb/ photos/labels.tsv --predictions readings.csv
+  test.py pretrained=parseq --available refine_iters=2 decode_ar=false"""
+
+Scores = dict[str, Score]  # by the name of the set
+Groups = dict[str, list[str]]  # the names of the sets that share a table
+
+
+def evaluate(
+    system: BaseSystem,
+    loaders: Mapping[str, DataLoader],
+    *,
+    charset: str,
+    note: Callable[[Judged], object] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Scores:
+    """Scores every set.
+
+    Args:
+        system: any model of the hub, on any device.
+        loaders: set -> a loader of images (N, 3, H, W) and labels in `charset`, in the order of its data set, as
+            `SceneTextDataModule.test_dataloaders` makes them.
+        charset: the characters that readings are judged in.
+        note: is told of every picture.
+        progress: is told how many more pictures were read.
+    """
+    adapt = CharsetAdapter(charset)
+    scores: Scores = {}
+    for name, loader in loaders.items():
+        scores[name] = Score()
+        for batch in _judge(system, name, loader, adapt):
+            scores[name] += Score.of(
+                [one.prediction for one in batch],
+                [one.label for one in batch],
+                [one.reading.confidence for one in batch],
+            )
+            if note:
+                for one in batch:
+                    note(one)
+            if progress:
+                progress(len(batch))
+    return scores
+
+
+def _judge(system: BaseSystem, name: str, loader: DataLoader, adapt: CharsetAdapter) -> Iterator[list[Judged]]:
+    dataset: Any = loader.dataset
+    index = 0
+    for images, labels in loader:
+        batch = []
+        for label, reading in zip(labels, read_batch(system, images), strict=True):
+            if dataset.is_unreadable(index):  # what was read in its stead is wrong, even where it is right by chance
+                reading = Reading('', 0.0, ())
+            prediction = adapt(reading.text)
+            batch.append(Judged(name, dataset.name_of(index), label, prediction, prediction == label, reading))
+            index += 1
+        yield batch
+
+
+# What is tested, and in which characters
+
+
+def judging_charset(system: BaseSystem, *, cased: bool = False, punctuated: bool = False) -> str:
+    """Digits and lower case, with upper case and punctuation if asked for.
+
+    A model that knows other characters than these is judged in all of its own, which would be deleted otherwise.
+    """
+    known = system.hparams['charset_train']
+    if not PRINTABLE.issuperset(known):
+        return known
+    return digits + ascii_lowercase + (ascii_uppercase if cased else '') + (punctuation if punctuated else '')
+
+
+def benchmark_groups(root: Path, *, new: bool = False, available: bool = False) -> tuple[Groups, list[str]]:
+    """The groups of the benchmark below root/test, and the names of the sets that are left out.
+
+    Raises:
+        FileNotFoundError: a set is missing, unless only the `available` ones are asked for; or there is none.
+    """
+    groups: Groups = {group: list(names) for group, names in (BENCHMARK | (NEW if new else {})).items()}
+    missing = [name for name in _sets_of(groups) if not (root / 'test' / name).exists()]
+    there = {group: [name for name in names if name not in missing] for group, names in groups.items()}
+    there = {group: names for group, names in there.items() if names}
+    if missing and not (available and there):
+        remedy = '--available tests those that are there, ' if there else '--data_root names another folder, '
+        raise FileNotFoundError(
+            f'{root / "test"} does not have {", ".join(missing)}: put them there; {remedy}--sets tests sets of your own'
+        )
+    return there, missing
+
+
+def _sets_of(groups: Groups) -> list[str]:
+    return list(dict.fromkeys(name for names in groups.values() for name in names))
+
+
+def name_sets(paths: Sequence[str]) -> dict[str, Path]:
+    """Short name -> path: of the folder, with that of the label file if one is given; in full where two are equal.
+
+    Raises:
+        FileNotFoundError: one of the paths does not exist.
+    """
+    sets: dict[str, Path] = {}
+    for given in dict.fromkeys(paths):
+        path = Path(given).absolute()
+        if not path.exists():
+            raise FileNotFoundError(f'{given} does not exist: --sets takes LMDBs, labelled folders and label files')
+        name = f'{path.parent.name}/{path.name}' if path.is_file() else path.name
+        sets[given if name in sets else name] = path
+    return sets
+
+
+def left_out(loaders: Mapping[str, DataLoader]) -> Iterator[str]:
+    """A line for each set of which not every word was tested, or not every picture could be read."""
+    for name, loader in loaders.items():
+        dataset: Any = loader.dataset
+        if dataset.dropped:
+            yield f'{name}: left out {tally(dataset.dropped)}'
+        if names := dataset.unreadable:
+            shown = ', '.join(names[:SHOWN]) + (' …' if len(names) > SHOWN else '')
+            yield f'{name}: {len(names)} cannot be read and count as wrong: {shown}'
+
+
+# The door
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        description='Measures a checkpoint: on the benchmark below DATA_ROOT/test, or on sets of your own.',
+        examples=EXAMPLES,
+    )
+    parser.add_argument('--num_workers', type=not_negative, default=default_workers(), metavar='N', help='that load')
+    parser.add_argument('--predictions', metavar='FILE', help='write what was read in each picture to a .jsonl or .csv')
+    data = parser.add_argument_group('what is tested')
+    data.add_argument('--data_root', type=Path, default=Path('data'), metavar='DIR', help='the folder that holds test/')
+    data.add_argument('--new', action='store_true', help='also ArT, COCOv1.4 and Uber')
+    data.add_argument('--available', action='store_true', help='leave out the sets of the benchmark that are missing')
+    data.add_argument(
+        '--sets', nargs='+', metavar='PATH', help='instead: LMDBs, labelled folders, label files, trees of them'
+    )
+    rules = parser.add_argument_group('how it is judged')
+    rules.add_argument('--cased', action='store_true', help='tell upper from lower case')
+    rules.add_argument('--punctuation', action='store_true', help='count punctuation')
+    rules.add_argument(
+        '--normalize_unicode',
+        action=BooleanOptionalAction,
+        help='bring labels to ASCII first; if not said: unless the model reads other characters',
+    )
+    rules.add_argument(
+        '--remove_whitespace', action=BooleanOptionalAction, default=True, help='remove it from the labels'
+    )
+    rules.add_argument(
+        '--min_image_dim', type=not_negative, default=0, metavar='N', help='leave out pictures with a shorter side'
+    )
+    return parser
+
+
+def _data(system: BaseSystem, charset: str, arguments: Namespace) -> SceneTextDataModule:
+    normalize = arguments.normalize_unicode
+    return SceneTextDataModule(
+        arguments.data_root,
+        'real',
+        system.hparams['img_size'],
+        system.hparams['max_label_length'],
+        system.hparams['charset_train'],
+        charset,
+        arguments.batch_size,
+        arguments.num_workers,
+        augment=False,
+        remove_whitespace=arguments.remove_whitespace,
+        normalize_unicode=charset.isascii() if normalize is None else normalize,
+        min_image_dim=arguments.min_image_dim,
+        rotation=arguments.rotation,
+    )
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = _parser()
+    arguments = parser.parse(argv)
+    writer = PredictionWriter(arguments.predictions) if arguments.predictions else None
+    device = pick_device(arguments.device)
+    notes = []
+    if arguments.sets:
+        if arguments.new or arguments.available:
+            parser.error('--new and --available belong to the benchmark, which --sets replaces')
+        paths = name_sets(arguments.sets)
+        groups = {'Sets': list(paths)}
+    else:
+        groups, missing = benchmark_groups(arguments.data_root, new=arguments.new, available=arguments.available)
+        paths = {name: Path(arguments.data_root, 'test', name).absolute() for name in _sets_of(groups)}
+        notes += [f'not available: {", ".join(missing)}'] if missing else []
+
+    system = load_system(arguments.checkpoint, arguments.overrides, device=device)
+    charset = judging_charset(system, cased=arguments.cased, punctuated=arguments.punctuation)
+    loaders_by_path = _data(system, charset, arguments).test_dataloaders(list(paths.values()))
+    loaders = {name: loaders_by_path[str(path)] for name, path in paths.items()}
+    name = system.hparams['name']
+    header = f'{arguments.checkpoint} ({name}), judged in {len(charset)} characters: {charset}'
+    print(header)
+    with ExitStack() as stack:
+        note = stack.enter_context(writer) if writer else None
+        sets: list[Any] = [loader.dataset for loader in loaders.values()]
+        total = sum(map(len, sets))
+        bar = stack.enter_context(tqdm(total=total, unit='word', dynamic_ncols=True, disable=None))
+        scores = evaluate(system, loaders, charset=charset, note=note, progress=bar.update)
+
+    results = {group: {name: scores[name] for name in names} for group, names in groups.items()}
+    notes += left_out(loaders)
+    report = '\n\n'.join([*(f'{group}:\n{table(rows)}' for group, rows in results.items()), '\n'.join(notes)]).strip()
+    print(f'\n{report}')
+    record = {
+        **vars(arguments),
+        'device': str(device),
+        'model': name,
+        'charset': charset,
+        'notes': notes,
+        'results': {group: as_record(rows) for group, rows in results.items()},
+    }
+    _save(arguments.checkpoint, f'{header}\n\n{report}', record)
+
+
+def _save(checkpoint: str, report: str, record: dict[str, Any]) -> None:
+    now = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    path = results_path(checkpoint)
+    append(path, f'{now}\n{report}\n\n')
+    append(path.with_suffix('.jsonl'), json.dumps({'date': now, **record}, default=str) + '\n')
+    print(f'\nsaved in {path} and {path.with_suffix(".jsonl").name}')

@@ -1,0 +1,61 @@
+"""Scores as people and programs read them: a table, a record, and the files that keep both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from strhub.metrics import Score
+
+HEAD = ['Dataset', '# samples', 'Accuracy', '1 - NED', 'Confidence', 'Label Length']
+PRETRAINED = 'pretrained='
+
+
+def combined(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """The scores of some sets, and that of all their pictures together."""
+    return {**scores, 'Combined': sum(scores.values(), Score())}
+
+
+def table(scores: Mapping[str, Score]) -> str:
+    """One row a set and a Combined row, which weighs each set by its pictures; all but the lengths in percent."""
+    rows = [HEAD]
+    for name, score in combined(scores).items():
+        values = (score.accuracy, score.one_minus_ned, score.mean_confidence, score.mean_label_length)
+        rows.append([name, str(score.num_samples), *(f'{value:.2f}' for value in values)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *numbers in rows:
+        cells = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))]
+        lines.append(f'| {" | ".join(cells)} |')
+    rule = [f':{"-" * widths[0]}-', *(f'-{"-" * width}:' for width in widths[1:])]
+    lines.insert(1, f'|{"|".join(rule)}|')
+    return '\n'.join(lines)
+
+
+def as_record(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
+    """The numbers of the table, unrounded."""
+    return {
+        name: {
+            'samples': score.num_samples,
+            'accuracy': score.accuracy,
+            'one_minus_ned': score.one_minus_ned,
+            'confidence': score.mean_confidence,
+            'label_length': score.mean_label_length,
+        }
+        for name, score in combined(scores).items()
+    }
+
+
+def results_path(checkpoint: str) -> Path:
+    """Where the results of a checkpoint go: beside it, or into outputs/ for published weights."""
+    if checkpoint.startswith(PRETRAINED) and not Path(checkpoint).exists():
+        return Path('outputs') / f'{checkpoint.removeprefix(PRETRAINED)}.results.txt'
+    return Path(f'{checkpoint}.results.txt')
+
+
+def append(path: Path, text: str) -> None:
+    """Adds to a file, which holds either the old text or all of it: a killed run leaves no half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.part')
+    partial.write_text((path.read_text('utf-8') if path.exists() else '') + text, 'utf-8')
+    partial.replace(path)
