@@ -77,7 +77,11 @@ class WordDataset(Dataset, ABC):
 
     @abstractmethod
     def raw_labels(self) -> Iterable[tuple[int, str | None]]:
-        """All (record, label as written); None for a label that cannot be read. Counts in `dropped` what is absent."""
+        """All (record, label as written); None for a label that cannot be read."""
+
+    @abstractmethod
+    def absent(self, seen: int) -> Counter[str]:
+        """What there should be beyond the `seen` records of `raw_labels`, by the reason why it is not."""
 
     @abstractmethod
     def encoded(self, record: int) -> bytes | Path:
@@ -92,7 +96,9 @@ class WordDataset(Dataset, ABC):
         """What a reader would call the picture: its path, or its key in the LMDB."""
 
     def _select(self, min_image_dim: int) -> Iterator[int]:
+        seen = 0
         for record, label in self.raw_labels():
+            seen += 1
             reason = 'label not UTF-8' if label is None else self.rules.judge(label)[1]
             if reason is None and min_image_dim > 0:
                 size = image_size(self.encoded(record))
@@ -102,6 +108,7 @@ class WordDataset(Dataset, ABC):
                 yield record
             else:
                 self.dropped[reason] += 1
+        self.dropped.update(self.absent(seen))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -140,6 +147,10 @@ class WordDataset(Dataset, ABC):
         """The label after the rules."""
         return self.rules.judge(self.raw_label(int(self._records[index])))[0]
 
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Width and height as the picture's header has them; None if it has none."""
+        return image_size(self.encoded(int(self._records[index])))
+
     def is_unreadable(self, index: int) -> bool:
         """True once the picture was asked for, by any worker, and could not be read."""
         return bool(self._unreadable[index])
@@ -168,12 +179,11 @@ class LmdbDataset(WordDataset):
         self._reader.close()  # each process that reads opens it for itself
 
     def raw_labels(self) -> Iterator[tuple[int, str | None]]:
-        seen = 0
-        for record, label in self._reader.labels():
-            seen += 1
-            yield record, label
-        if absent := len(self._reader) - seen:
-            self.dropped['record without a label'] += absent
+        return self._reader.labels()
+
+    def absent(self, seen: int) -> Counter[str]:
+        missing = len(self._reader) - seen
+        return Counter({'record without a label': missing} if missing else {})
 
     def encoded(self, record: int) -> bytes:
         return self._reader.image(record) or b''  # no bytes are no picture, which the decoder says
@@ -196,12 +206,13 @@ class FolderDataset(WordDataset):
         super().__init__(root, rules, transform, **options)
 
     def raw_labels(self) -> Iterator[tuple[int, str | None]]:
-        self.dropped.update(self._found.faults)
         for record, (label, missing) in enumerate(zip(self._found.labels, self._found.missing, strict=True)):
-            if missing and not self._keeps_missing:
-                self.dropped['picture missing'] += 1
-            else:
+            if self._keeps_missing or not missing:
                 yield record, label
+
+    def absent(self, seen: int) -> Counter[str]:
+        missing = len(self._found.labels) - seen
+        return self._found.faults + Counter({'picture missing': missing})  # adding leaves out what is 0
 
     def encoded(self, record: int) -> Path:
         return self._found.folder / self._found.pictures[record]

@@ -92,8 +92,8 @@ def start_worker(_: int) -> None:
 class SceneTextDataModule(pl.LightningDataModule):
     """The data of a run.
 
-    `train_dir` is `real` or `synth` (below root_dir/train), `rendered` (words drawn on the fly, nothing on the disk), or
-    the path of any LMDB, labelled folder, label file, or tree of them. `val_dir` is such a path too; it defaults to
+    `train_dir` is `real` or `synth` (below root_dir/train), `rendered` (words drawn on the fly, nothing on the disk),
+    or the path of any LMDB, labelled folder, label file, or tree of them. `val_dir` is such a path too; it defaults to
     root_dir/val, and for rendered words to rendered words that training never sees.
 
     The order and the augmentation of training depend on `seed`, the epoch and the record alone. A run that goes on in
@@ -142,7 +142,7 @@ class SceneTextDataModule(pl.LightningDataModule):
         super().__init__()
         if batch_size < 1 or num_workers < 0:
             raise ValueError(
-                f'batch_size is {batch_size} and num_workers {num_workers}: give at least 1 and 0 (load in this process)'
+                f'batch_size is {batch_size} and num_workers {num_workers}: give at least 1 and at least 0'
             )
         self.root_dir = Path(root_dir)
         self.train_dir = str(train_dir)

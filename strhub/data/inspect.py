@@ -1,0 +1,141 @@
+"""`strhub inspect`: what a data set holds, in numbers and as a sheet of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import string
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from strhub.data.dataset import WordDataset, find_sets, open_set
+from strhub.data.labels import LabelRules, tally
+from strhub.data.transforms import UnreadablePictureError
+
+PRINTABLE = string.digits + string.ascii_letters + string.punctuation  # the 94 of the full charset
+PICTURE, LINE = (160, 48), 16  # pixels of a picture on the sheet, and of the label below it
+COLUMNS = 8
+BAR = 40  # characters of the longest bar
+MAX_OUTSIDE = 40  # characters beyond the charset that are listed
+
+EXAMPLES = """\
+examples:
+  strhub inspect data/train/real
+  strhub inspect my/words/labels.tsv --charset 0123456789 --sheet words.png
+  strhub inspect data/val --no-normalize_unicode --pictures 200"""
+
+
+def summarise(sets: Sequence[WordDataset], *, sizes: int = 10_000) -> Iterator[str]:
+    """The lines of the report; sizes are those of at most `sizes` pictures of each set, evenly spread."""
+    width = max(len(str(dataset.root)) for dataset in sets)
+    for dataset in sets:
+        left_out = f', left out: {tally(dataset.dropped)}' if dataset.dropped else ''
+        yield f'{dataset.root!s:<{width}} {len(dataset):>9} words{left_out}'
+    if len(sets) > 1:
+        yield f'{"all":<{width}} {sum(map(len, sets)):>9} words'
+
+    lengths: Counter[int] = Counter()
+    outside: Counter[str] = Counter()
+    known = set(sets[0].rules.charset)
+    for dataset in sets:
+        for _, label in dataset.raw_labels():
+            if label is not None:
+                lengths[len(label)] += 1
+                outside.update(c for c in label if c not in known)
+    yield '\nlength of the labels as written'
+    yield from _bars(lengths)
+    yield f'\ncharacters outside the charset: {sum(outside.values())} of {len(outside)} kinds'
+    for char, count in outside.most_common(MAX_OUTSIDE):
+        yield f'  {char if char.isprintable() else " "}  U+{ord(char):04X} {count:>9}'
+    yield from _sizes([dataset.size(int(i)) for dataset in sets for i in _spread(len(dataset), sizes)])
+
+
+def _bars(counts: Counter[int]) -> Iterator[str]:
+    for value in range(min(counts, default=0), max(counts, default=-1) + 1):
+        if counts[value]:  # one label of a thousand characters is one line
+            yield f'{value:>5} {counts[value]:>9} {"#" * max(1, round(BAR * counts[value] / max(counts.values())))}'
+
+
+def _sizes(found: Sequence[tuple[int, int] | None]) -> Iterator[str]:
+    sizes = np.array([size for size in found if size is not None]).reshape(-1, 2)
+    if len(sizes):
+        yield f'\nsizes of {len(sizes)} pictures    smallest   median  largest'
+        rows = {'width': sizes[:, 0], 'height': sizes[:, 1], 'width / height': sizes[:, 0] / sizes[:, 1]}
+        for name, values in rows.items():
+            yield f'  {name:<22} {values.min():>8.4g} {np.median(values):>8.4g} {values.max():>8.4g}'
+    if unreadable := len(found) - len(sizes):
+        yield f'\n{unreadable} pictures without a readable header'
+
+
+def _spread(length: int, count: int) -> np.ndarray:
+    """`count` different indices, evenly spread."""
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int)
+
+
+def contact_sheet(sets: Sequence[WordDataset], *, count: int = 96) -> Image.Image:
+    """Pictures from all sets, evenly spread, with their labels after the rules; what cannot be read is marked."""
+    chosen = _spread(sum(map(len, sets)), count)
+    font = ImageFont.load_default(LINE - 4)
+    rows = max(1, -(-len(chosen) // COLUMNS))
+    cell = PICTURE[0] + 4, PICTURE[1] + LINE + 4
+    sheet = Image.new('RGB', (COLUMNS * cell[0], rows * cell[1]), 'white')
+    draw = ImageDraw.Draw(sheet)
+    ends = np.cumsum([len(dataset) for dataset in sets])
+    for place, at in enumerate(chosen):
+        part = int(np.searchsorted(ends, at, side='right'))
+        dataset, index = sets[part], int(at - (ends[part - 1] if part else 0))
+        left, top = place % COLUMNS * cell[0] + 2, place // COLUMNS * cell[1] + 2
+        label, colour = dataset.label(index), 'black'
+        try:
+            picture = dataset.picture(index)
+            scale = min(PICTURE[0] / picture.width, PICTURE[1] / picture.height)
+            size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+            sheet.paste(picture.resize(size, Image.Resampling.BICUBIC), (left, top))
+        except UnreadablePictureError:
+            label, colour = f'unreadable: {label}', 'red'
+        draw.text((left, top + PICTURE[1]), label, colour, font=font)
+    return sheet
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the report and saves the sheet."""
+    parser = argparse.ArgumentParser(
+        prog='strhub inspect',
+        description='Shows what is in an LMDB, a labelled folder, a label file, or a tree of them.',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('path', type=Path, metavar='PATH')
+    parser.add_argument('--charset', default=PRINTABLE, help='the characters to learn (default: 94 printable ASCII)')
+    parser.add_argument('--max_label_length', '--max-label-length', type=int, default=25, metavar='N')
+    parser.add_argument('--min_image_dim', '--min-image-dim', type=int, default=0, metavar='N')
+    parser.add_argument('--normalize_unicode', action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument('--remove_whitespace', action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        '--sheet', type=Path, metavar='FILE', help='where to save it (default: outputs/inspect/PATH.png)'
+    )
+    parser.add_argument('--pictures', type=int, default=96, metavar='N', help='on the sheet (default: 96)')
+    arguments = parser.parse_args(argv)
+    logging.getLogger('strhub.data').setLevel(logging.WARNING)  # the report says the rest
+
+    rules = LabelRules(
+        arguments.charset,
+        arguments.max_label_length,
+        remove_whitespace=arguments.remove_whitespace,
+        normalize_unicode=arguments.normalize_unicode,
+    )
+    sets = [open_set(path, rules, min_image_dim=arguments.min_image_dim) for path in find_sets(arguments.path)]
+    for line in summarise(sets):
+        print(line)
+    if rules.warning:
+        print(f'\n{rules.warning}')
+    if not any(map(len, sets)):
+        raise ValueError(f'{arguments.path}: no word is usable, so there is no sheet to save')
+    target = arguments.sheet or Path('outputs', 'inspect', f'{arguments.path.resolve().stem}.png')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(sets, count=arguments.pictures).save(target)
+    print(f'\n{target}: pictures and labels side by side')
