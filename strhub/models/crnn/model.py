@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strhub.models.modules import BidirectionalLSTM
+from strhub.models.modules import BidirectionalLSTM, check_images
 
 CHANNELS = (64, 128, 256, 256, 512, 512, 512)
 NORMALISED = (2, 4, 6)  # the convolutions that the paper follows with a batch norm
@@ -79,6 +79,7 @@ class CRNN(nn.Module):
             )
         if width <= 0:
             raise ValueError(f'width is {width}: give a positive factor on the channels, 1 for the published size')
+        self.img_height = img_size[0]
         channels = [max(8, round(c * width / 8) * 8) for c in CHANNELS]
         self.cnn = ConvNet(channels, leaky_relu=leaky_relu, batch_norm_all=batch_norm_all)
         self.rnn = nn.Sequential(
@@ -88,5 +89,6 @@ class CRNN(nn.Module):
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Logits (N, W / 4 + 1, C) of images (N, 3, H, W); CTC takes every column, so `max_length` changes nothing."""
+        check_images(images, (self.img_height, images.shape[-1]))  # any width makes a row of columns
         features = self.cnn(images)  # (N, D, 1, L)
         return self.rnn(features.squeeze(2).transpose(1, 2))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from strhub.models.modules import BidirectionalLSTM
+from strhub.models.modules import BidirectionalLSTM, check_images, check_max_length
 from strhub.models.trba.feature_extraction import ResNetFeatureExtractor
 from strhub.models.trba.prediction import Attention
 from strhub.models.trba.transformation import TPSTransformation
@@ -29,6 +29,7 @@ class Stages(nn.Module):
                 f'TRBA cannot read pictures of height x width {img_size[0]} x {img_size[1]}: '
                 f'give a height of at least {MIN_HEIGHT} and a width of at least 8, e.g. img_size [32, 128]'
             )
+        self.img_size = img_size
         self.Transformation = TPSTransformation(num_fiducial, img_size)
         self.FeatureExtraction = ResNetFeatureExtractor(output_channel)
         self.SequenceModeling = nn.Sequential(
@@ -38,6 +39,7 @@ class Stages(nn.Module):
 
     def rectify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Straightened images (N, 3, H, W) and the fiducial points (N, F, 2), x and y in [-1, 1], that they follow."""
+        check_images(images, self.img_size)
         return self.Transformation(images)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -72,12 +74,10 @@ class TRBA(Stages):
             max_length: characters to read at most, L - 1 (default and limit: `max_label_length`).
             inputs: (N, L) ids for teacher forcing, beginning with [B]; they set L.
         """
+        memory = self.encode(images)
         if inputs is not None:
-            num_steps = inputs.shape[1]
-        else:
-            longest = self.max_label_length
-            num_steps = (longest if max_length is None else min(max_length, longest)) + 1
-        return self.Prediction(self.encode(images), num_steps, inputs)
+            return self.Prediction(memory, inputs.shape[1], inputs)
+        return self.Prediction(memory, check_max_length(max_length, self.max_label_length) + 1)
 
 
 class TRBC(Stages):
