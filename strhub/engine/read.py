@@ -201,13 +201,16 @@ def load_batches(
         return [(path, future.result()) for path, future in waiting.popleft()]
 
     rest = iter(paths)
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         while chunk := list(islice(rest, batch_size)):
             waiting.append([(path, pool.submit(attempt, path)) for path in chunk])
             if len(waiting) > 1:
                 yield results()
         while waiting:
             yield results()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the rest
 
 
 def read_paths(
