@@ -141,23 +141,19 @@ def _same_but(axis: int, a: Tensor, b: Tensor) -> bool:
 
 
 def _by_character(value: Tensor, fresh: Tensor, axis: int, charsets: tuple[str, str]) -> tuple[Tensor | None, str]:
-    before, after = (_tokens(c, t.shape[axis]) for c, t in zip(charsets, (value, fresh), strict=True))
-    if before is None or after is None:
+    # A table has a row for [E] or blank, one per character, and up to two more ([B], [P]); see Tokenizer.
+    last = [t.shape[axis] - len(c) - 1 for c, t in zip(charsets, (value, fresh), strict=True)]
+    if last[0] != last[1] or not 0 <= last[0] <= 2:
         return None, 'has another shape'
-    if before == after:
+    if charsets[0] == charsets[1]:
         return value, ''
+    before, after = (['first', *charset, *('last', 'last but one')[: last[0]]] for charset in charsets)
     rows = {token: row for row, token in enumerate(before)}
     shared = [(row, rows[token]) for row, token in enumerate(after) if token in rows]
-    targets, sources = torch.tensor(shared, device=value.device).T
-    merged = fresh.clone().index_copy(axis, targets, value.index_select(axis, sources).to(fresh.dtype))
+    targets, sources = torch.tensor(shared, device=fresh.device).T
+    merged = fresh.clone().index_copy(axis, targets, value.to(fresh).index_select(axis, sources))
     kept = len(set(charsets[0]) & set(charsets[1]))
     return merged, f'{kept} characters kept, {len(charsets[1]) - kept} new'
-
-
-def _tokens(charset: str, size: int) -> list[str] | None:
-    """What each row of a table stands for: [E] or blank, the charset, and up to two more ([B], [P]); see Tokenizer."""
-    special = size - len(charset) - 1
-    return ['first', *charset, *('last', 'last but one')[:special]] if 0 <= special <= 2 else None
 
 
 def _by_patch(
@@ -170,7 +166,7 @@ def _by_patch(
     if before == after:
         return value, ''
     resized = resample_abs_pos_embed(value.float(), list(after), list(before), num_prefix_tokens=prefix)
-    return resized.to(fresh.dtype), f'{before[0]} x {before[1]} patches -> {after[0]} x {after[1]}'
+    return resized.to(fresh), f'{before[0]} x {before[1]} patches -> {after[0]} x {after[1]}'
 
 
 def _grid(hparams: Mapping[str, Any]) -> tuple[int, int]:
@@ -191,15 +187,16 @@ def _by_position(value: Tensor, fresh: Tensor, axis: int) -> tuple[Tensor, str]:
 
 def _misfit(name: str, total: int, new: list[Change], dropped: list[Change]) -> str:
     """One sentence with the first few keys of each kind."""
-    missing = [c.key for c in new if c.before is None]
-    other = [f'{c.key} is {_shape(c.before)}, not {_shape(c.after)}' for c in new if c.before is not None]
+    groups = {
+        f'missing of its {total} tensors': [c.key for c in new if c.before is None],
+        'of another shape': [
+            f'{c.key} is {_shape(c.before)}, not {_shape(c.after)}' for c in new if c.before is not None
+        ],
+        'unknown to it': [c.key for c in dropped],
+    }
     parts = [
         f'{len(keys)} {what} ({", ".join(keys[:3])}{", …" if len(keys) > 3 else ""})'
-        for keys, what in (
-            (missing, f'of its {total} tensors are missing'),
-            (other, 'have another shape'),
-            ([c.key for c in dropped], 'are unknown to it'),
-        )
+        for what, keys in groups.items()
         if keys
     ]
     return f'the weights do not fit {name}: {", ".join(parts)}; give the model and hyper-parameters of their training'

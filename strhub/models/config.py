@@ -46,7 +46,7 @@ def compose(experiment: str) -> dict[str, Any]:
 
 def did_you_mean(word: str, words: Sequence[str]) -> str:
     """`: did you mean 'parseq'?`, or nothing where no word is close."""
-    close = get_close_matches(word, words, n=2)
+    close = get_close_matches(word.lower(), words, n=2)
     return f': did you mean {" or ".join(map(repr, close))}?' if close else ''
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
 from inspect import Parameter, signature
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def test_reads_with_the_confidence_of_each_character(name: str) -> None:
     for text, p in zip(texts, probs, strict=True):
         assert set(text) <= set(system.hparams.charset_train)
         assert len(p) - len(text) in (0, 1)
-        assert ((0 <= p) & (p <= 1)).all()
+        assert ((p >= 0) & (p <= 1)).all()
 
 
 class Gradients(pl.Callback):
@@ -102,7 +101,7 @@ class Gradients(pl.Callback):
 
 
 @pytest.fixture(scope='module', params=MODELS)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """A model after one step of training, the checkpoint of it, and what had no gradient."""
     folder, gradients = tmp_path_factory.mktemp('trained'), Gradients()
     system = make(request.param).train()
@@ -120,7 +119,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     loader = DataLoader(list(zip(images(4, system.hparams.img_size), LABELS, strict=True)), batch_size=2)
     trainer.fit(system, loader, loader)
     trainer.save_checkpoint(folder / 'last.ckpt')
-    yield system, folder / 'last.ckpt', gradients.missing
+    return system, folder / 'last.ckpt', gradients.missing
 
 
 def test_every_parameter_has_a_gradient(trained: tuple) -> None:
