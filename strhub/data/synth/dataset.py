@@ -1,0 +1,95 @@
+"""Rendered words as an endless data set: nothing on the disk, short clean words first, then harder ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from strhub.data.labels import LabelRules
+from strhub.data.synth.fonts import FontBook
+from strhub.data.synth.render import render_word
+from strhub.data.synth.words import WordSource
+
+# A CTC network reads nothing for tens of thousands of pictures, and the harder they are the longer; short clean words
+# bring it over that.
+WARMUP = 60_000
+MAX_REDRAWS = 100
+
+
+class RenderedDataset(Dataset):
+    """Word number `key` of a series, drawn when asked for; keys have no end, an epoch has `count`.
+
+    Args:
+        rules: which labels to keep, in which form; they decide what is drawn, too.
+        transform: (picture, generator) -> item; None leaves PIL pictures.
+        count: what `len` says: the keys of an epoch.
+        seed: another one is another series, with no picture in common.
+        warmup: keys over which difficulty rises from 0 to 1; 0 for full difficulty at once.
+        difficulty: of the words after the warm-up, from 0 to 1.
+        words: a file of words to draw, one a line, instead of the vendored ones.
+        fonts: a folder of fonts to draw with, instead of the vendored ones.
+    """
+
+    def __init__(
+        self,
+        rules: LabelRules,
+        transform: Callable[[Image.Image, np.random.Generator], Any] | None = None,
+        *,
+        count: int = 200_000,
+        seed: int = 0,
+        warmup: int = WARMUP,
+        difficulty: float = 1.0,
+        words: str | Path | None = None,
+        fonts: str | Path | None = None,
+    ) -> None:
+        if count < 1 or warmup < 0:
+            raise ValueError(f'count is {count} and warmup {warmup}: expected at least 1 and at least 0')
+        if not 0 <= difficulty <= 1:
+            raise ValueError(f'difficulty is {difficulty}: expected 0 to 1')
+        self.rules = rules
+        self.transform = transform
+        self.count = count
+        self.seed = seed
+        self.warmup = warmup
+        self.difficulty = difficulty
+        charset = both_cases(rules.charset)
+        self.words = WordSource(charset, max_length=rules.max_label_length, path=words)
+        self.fonts = FontBook(charset, folder=fonts)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[Any, str]]:
+        return (self[index] for index in range(len(self)))
+
+    def difficulty_of(self, key: int) -> float:
+        return self.difficulty * min(1.0, key / self.warmup) if self.warmup else self.difficulty
+
+    def __getitem__(self, key: int) -> tuple[Any, str]:
+        for redraw in range(MAX_REDRAWS):
+            # words that the rules drop, e.g. all of whose characters they delete, are drawn again from a series of their own
+            image, raw = render_word(
+                self.seed + (redraw << 48), key, difficulty=self.difficulty_of(key), words=self.words, fonts=self.fonts
+            )
+            if label := self.rules(raw):
+                break
+        else:
+            raise ValueError(f'the label rules dropped {MAX_REDRAWS} words in a row, the last one {raw!r}: loosen them')
+        if self.transform is None:
+            return image, label
+        return self.transform(image, np.random.default_rng((self.seed % 2**64, key % 2**64))), label
+
+
+def both_cases(charset: str) -> str:
+    """The charset, and if its letters have one case only, the other case, too: labels are folded, pictures are not."""
+    if charset not in (charset.lower(), charset.upper()):
+        return charset
+    other = charset.upper() if charset == charset.lower() else charset.lower()
+    # Only letters that fold back to themselves; the capital of ß, for one, is two.
+    letters = (c for c in other if c.lower() in charset or c.upper() in charset)
+    return ''.join(dict.fromkeys(charset + ''.join(letters)))

@@ -1,0 +1,101 @@
+"""From characters to one mask of a line of text, straight or along an arc, perhaps with parts of its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+import cv2
+import numpy as np
+
+from strhub.data.synth.fonts import CAP_HEIGHT, Face
+
+PAD = CAP_HEIGHT  # room around the word in a mask, for outlines, shadows and neighbours
+
+
+@dataclass
+class Line:
+    """Coverage, uint8 (h, w), and the box (left, top, right, bottom) that the word itself takes in it."""
+
+    mask: np.ndarray
+    box: tuple[float, float, float, float]
+    others: np.ndarray | None = None  # coverage of the neighbouring words
+
+
+def set_line(
+    face: Face, text: str, *, tracking: float = 0.0, wobble: float = 0.0, rng: Random | None = None
+) -> np.ndarray:
+    """Coverage of a straight line of text, cropped to its ink.
+
+    Args:
+        tracking: extra space between letters, as a share of the cap height.
+        wobble: how far letters leave the baseline, as a share of the cap height.
+    """
+    glyphs = [face.glyph(character) for character in text]
+    pen, placed = 0.0, []
+    for glyph in glyphs:
+        rise = round(rng.gauss(0, wobble) * CAP_HEIGHT) if wobble and rng else 0
+        placed.append((round(pen) + glyph.left, glyph.top + rise, glyph.mask))
+        pen += glyph.advance + tracking * CAP_HEIGHT
+    left, top = min(x for x, _, _ in placed), min(y for _, y, _ in placed)
+    right = max(x + mask.shape[1] for x, _, mask in placed)
+    bottom = max(y + mask.shape[0] for _, y, mask in placed)
+    line = np.zeros((bottom - top, right - left), np.uint8)
+    for x, y, mask in placed:
+        window = line[y - top : y - top + mask.shape[0], x - left : x - left + mask.shape[1]]
+        np.maximum(window, mask, out=window)
+    return line
+
+
+def frame(mask: np.ndarray) -> Line:
+    height, width = mask.shape
+    padded = cv2.copyMakeBorder(mask, PAD, PAD, PAD, PAD, cv2.BORDER_CONSTANT, value=0)
+    return Line(padded, (PAD, PAD, PAD + width, PAD + height))
+
+
+def bend(mask: np.ndarray, angle: float) -> np.ndarray:
+    """Lays a straight line along an arc of `angle` radians; positive arches upwards, as over a shop's door."""
+    height, width = mask.shape
+    up = angle > 0
+    if not up:
+        mask = mask[::-1, ::-1]
+    angle = min(abs(angle), 2.6)
+    inner = max(width / angle - height / 2, 0.2 * height)  # the arc through the middle of the letters keeps their width
+    outer = inner + height
+    reach = outer * np.sin(min(angle / 2, np.pi / 2))
+    depth = outer - inner * np.cos(angle / 2)
+    xs = np.arange(int(2 * reach) + 1, dtype=np.float32) - reach
+    ys = outer - np.arange(int(depth) + 1, dtype=np.float32)
+    x, y = np.meshgrid(xs, ys)
+    map_x = (np.arctan2(x, y) / angle + 0.5) * np.float32(width)
+    map_y = outer - np.sqrt(x * x + y * y)
+    bent = cv2.remap(np.ascontiguousarray(mask), map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR)
+    return bent if up else np.ascontiguousarray(bent[::-1, ::-1])
+
+
+def add_neighbours(line: Line, face: Face, rng: Random, texts: list[str]) -> None:
+    """Puts words beside, above or below, of which the frame shows no more than an edge."""
+    others = np.zeros_like(line.mask)
+    left, top, right, bottom = (int(edge) for edge in line.box)
+    for text in texts:
+        side = rng.choice(('above', 'below', 'left', 'right'))
+        gap = int(CAP_HEIGHT * rng.uniform(0.2, 0.6))
+        other = set_line(face, text)
+        height, width = other.shape
+        if side == 'above':
+            x, y = left + rng.randint(-PAD, PAD), top - gap - height
+        elif side == 'below':
+            x, y = left + rng.randint(-PAD, PAD), bottom + gap
+        elif side == 'left':
+            x, y = left - gap - width, bottom - height
+        else:
+            x, y = right + gap, bottom - height
+        _paste(others, other, x, y)
+    line.others = others
+
+
+def _paste(target: np.ndarray, mask: np.ndarray, x: int, y: int) -> None:
+    height, width = target.shape
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + mask.shape[1], width), min(y + mask.shape[0], height)
+    if x0 < x1 and y0 < y1:
+        target[y0:y1, x0:x1] = np.maximum(target[y0:y1, x0:x1], mask[y0 - y : y1 - y, x0 - x : x1 - x])

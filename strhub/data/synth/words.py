@@ -1,0 +1,241 @@
+"""What is written on the rendered pictures: words, names, numbers, prices, codes, in the mixture that signs show."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from random import Random
+
+CONSONANTS = 'bbccdddffgghhjkkllllmmmnnnnppqrrrrssssttttvwxyz'
+VOWELS = 'aaaeeeeiiooouuy'
+DIGITS = '0123456789'
+CAPITALS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+LETTERS = CAPITALS + CAPITALS.lower()
+SYMBOLS = '!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~'
+ENDINGS = ('', '', '', 'co', 'ix', 'ia', 'ex', 'on', 'ton', 'ville', 'er', 'son', 'io', 'a', 'o', 's', "'s")
+UNITS = ('kg', 'g', 'mg', 'ml', 'l', 'cm', 'mm', 'km', 'm', 'km/h', 'mph', 'oz', 'lb', 'ft', 'GB', 'MB', 'W', 'kW', 'V',
+         'Hz', 'C', 'F', '%', 'x', 'pm', 'am', 'th', 'nd', 'rd', 'st', 'min', 'hrs', 'pcs', '+', 'D', 'L', 'P')  # fmt: skip
+DOMAINS = ('com', 'com', 'com', 'org', 'net', 'co.uk', 'de', 'fr', 'edu', 'gov', 'sg', 'info', 'tv', 'io')
+COMMON = 35  # lists up to this size hold the words of everyday language
+MAX_TRIES = 1000
+
+# Cumulative shares of what a word is, and of the case it is written in: near those of real scene words, where upper case
+# leads by far.
+KINDS = (('word', 0.72), ('name', 0.80), ('number', 0.88), ('code', 0.915), ('money', 0.935), ('time', 0.955),
+         ('measure', 0.975), ('web', 0.985), ('symbols', 1.0))  # fmt: skip
+CASES = (('upper', 0.55), ('capital', 0.79), ('lower', 0.975), ('mixed', 1.0))
+
+
+@cache
+def packed_words() -> tuple[tuple[str, ...], int]:
+    """The vendored words, most common first, and how many of them are common."""
+    text = gzip.decompress(files('strhub.data.synth').joinpath('words.txt.gz').read_bytes()).decode('ascii')
+    words: list[str] = []
+    common = 0
+    for line in text.splitlines():
+        if not line.startswith('# '):
+            words.append(line)
+        elif int(line[2:]) <= COMMON:
+            continue
+        elif not common:
+            common = len(words)
+    return tuple(words), common or len(words)
+
+
+def read_words(path: str | Path) -> tuple[str, ...]:
+    """The words of a text file in UTF-8, one a line."""
+    try:
+        lines = Path(path).read_text('utf-8').split('\n')
+    except UnicodeDecodeError:
+        raise ValueError(f'{path} is not a text file in UTF-8: expected one word a line') from None
+    words = tuple(word for line in lines if (word := line.strip()))
+    if not words:
+        raise ValueError(f'{path} holds no words: expected one a line')
+    return words
+
+
+class WordSource:
+    """Draws labels that a charset can spell.
+
+    Args:
+        charset: the characters that may occur; all 94 printable ASCII characters by default.
+        max_length: of a label.
+        path: a file with one word a line, drawn as they are; by default the vendored list and the generators.
+    """
+
+    def __init__(
+        self, charset: str = DIGITS + LETTERS + SYMBOLS, *, max_length: int = 25, path: str | Path | None = None
+    ) -> None:
+        if not charset:
+            raise ValueError('the charset is empty: give the characters that labels may have')
+        if max_length < 1:
+            raise ValueError(f'max_length is {max_length}: expected 1 or more')
+        self.charset = charset
+        self.max_length = max_length
+        self._allowed = frozenset(charset)
+        self._is_own = path is not None
+        words, self._common = packed_words() if path is None else (read_words(path), 0)
+        # Casing changes letters, so a word is kept if one of its forms can be spelt.
+        self._words = tuple(word for word in words if len(word) <= max_length and any(map(self.can_spell, forms(word))))
+        if len(self._words) < len(words) and not self._is_own:
+            common = frozenset(words[: self._common])
+            self._common = sum(word in common for word in self._words)
+        if self._is_own and not self._words:
+            raise ValueError(
+                f'no word of {path} can be written with the charset {charset[:40]!r} in at most {max_length} characters'
+            )
+
+    def draw(self, rng: Random, *, difficulty: float = 1.0) -> str:
+        """One label; at difficulty 0 short plain words and numbers, at 1 everything."""
+        longest = min(self.max_length, 4 + round(21 * difficulty))
+        for _ in range(MAX_TRIES):
+            label = self._own(rng) if self._is_own else self._make(rng, difficulty)
+            if 0 < len(label) <= longest and self.can_spell(label):
+                return label
+        # A charset that spells hardly any word, e.g. of another script: any of its characters in any order.
+        if self._is_own:
+            return min((form for word in self._words[:100] for form in forms(word) if self.can_spell(form)), key=len)
+        return ''.join(rng.choices(self.charset, k=rng.randint(1, min(8, longest))))
+
+    def can_spell(self, label: str) -> bool:
+        return self._allowed.issuperset(label)
+
+    def _own(self, rng: Random) -> str:
+        word = rng.choice(self._words)
+        return word if self.can_spell(word) else next(form for form in forms(word) if self.can_spell(form))
+
+    def _make(self, rng: Random, difficulty: float) -> str:
+        kind = pick(rng, KINDS)
+        if kind == 'word' or (kind not in ('name', 'number') and rng.random() > difficulty):
+            label = self._word(rng)
+        elif kind == 'name':
+            label = name(rng)
+        else:
+            return MAKERS[kind](rng)
+        label = change_case(label, rng)
+        return punctuate(label, rng) if rng.random() < 0.07 * difficulty else label
+
+    def _word(self, rng: Random) -> str:
+        if not self._words:
+            return name(rng)
+        common = self._common and rng.random() < 0.75
+        # The lists hold each word once; on signs short ones are far more frequent.
+        words = (self._words[rng.randrange(self._common if common else len(self._words))] for _ in range(2))
+        first, second = words
+        return min(first, second, key=len) if rng.random() < 0.8 else first
+
+
+def forms(word: str) -> tuple[str, ...]:
+    """The cases in which a word may be written."""
+    return word, word.upper(), word.lower(), word.capitalize()
+
+
+def pick(rng: Random, shares: tuple[tuple[str, float], ...]) -> str:
+    value = rng.random()
+    return next(name for name, share in shares if value < share)
+
+
+def change_case(word: str, rng: Random) -> str:
+    case = pick(rng, CASES)
+    if case == 'upper':
+        return word.upper()
+    if case == 'lower':
+        return word.lower()
+    if case == 'capital':
+        return word[:1].upper() + word[1:]
+    return ''.join(c.upper() if rng.random() < 0.5 else c.lower() for c in word)
+
+
+def name(rng: Random) -> str:
+    """A word that is in no list, as brands and places are: nothing but the letters helps to read it."""
+    if rng.random() < 0.15:
+        return ''.join(rng.choices(LETTERS, k=rng.choice((1, 1, 2, 2, 3, 3, 3, 4, 5))))
+    syllables = [
+        rng.choice(CONSONANTS) + rng.choice(VOWELS) + (rng.choice(CONSONANTS) if rng.random() < 0.5 else '')
+        for _ in range(rng.choice((1, 2, 2, 3)))
+    ]
+    return ''.join(syllables) + rng.choice(ENDINGS)
+
+
+def number(rng: Random) -> str:
+    kind = rng.random()
+    digits = ''.join(rng.choices(DIGITS, k=rng.choice((1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 10))))
+    if kind < 0.75:
+        return digits
+    if kind < 0.82:
+        return f'{int(digits):,}'
+    if kind < 0.9:
+        return f'{digits}.{rng.randrange(100):02d}'
+    if kind < 0.95:
+        return f'{digits[:3]}-{rng.randrange(10000):04d}'
+    return rng.choice(('#{}', 'No.{}', '({})', '+{}', '-{}', '{}%', '{}+', '[{}]', '{}/7', '*{}')).format(digits)
+
+
+def code(rng: Random) -> str:
+    kind = rng.random()
+    if kind < 0.4:
+        letters = ''.join(rng.choices(CAPITALS, k=rng.randint(1, 3)))
+        return rng.choice(('{0}{1}', '{0}-{1}', '{1}{0}')).format(letters, rng.randrange(10 ** rng.randint(1, 4)))
+    return ''.join(rng.choices(CAPITALS + DIGITS, k=rng.randint(2, 8)))
+
+
+def money(rng: Random) -> str:
+    amount = rng.choice((f'{rng.randrange(1000)}', f'{rng.randrange(100)}.{rng.choice((0, 50, 95, 99, 49)):02d}',
+                         f'{rng.randrange(1, 100)},{rng.randrange(1000):03d}'))  # fmt: skip
+    return rng.choice(('${}', '${}', '${}', '{}$', 'S${}', '{}USD', '{}-', '{}c', 'RM{}', '{}%')).format(amount)
+
+
+def time(rng: Random) -> str:
+    hour, minute, day, month = rng.randrange(24), rng.randrange(60), rng.randint(1, 31), rng.randint(1, 12)
+    year = rng.randint(1900, 2030)
+    form = rng.choice(('{0}:{1:02d}', '{0:02d}:{1:02d}', '{5}:{1:02d}am', '{5}:{1:02d}pm', '{5}AM', '{5}PM', '{5}pm',
+                       '{2}/{3}/{4}', '{2:02d}.{3:02d}.{4}', '{4}-{3:02d}-{2:02d}', '{4}', "'{6:02d}", '{0}-{2}'))  # fmt: skip
+    return form.format(hour, minute, day, month, year, hour % 12 + 1, year % 100)
+
+
+def measure(rng: Random) -> str:
+    value = str(rng.randrange(10 ** rng.randint(1, 3))) + (f'.{rng.randrange(10)}' if rng.random() < 0.2 else '')
+    return value + rng.choice(UNITS)
+
+
+def web(rng: Random) -> str:
+    site = name(rng).lower().replace("'", '')
+    kind = rng.random()
+    if kind < 0.3:
+        return f'{rng.choice(("www.", ""))}{site}.{rng.choice(DOMAINS)}'
+    if kind < 0.45:
+        return f'{name(rng).lower()}@{site}.{rng.choice(DOMAINS)}'
+    if kind < 0.6:
+        return rng.choice('@#') + site
+    if kind < 0.7:
+        return rng.choice(
+            ('www', 'http://', 'https://', '.com', f'/{site}', f'~{site}', f'{site}_{rng.randrange(100)}')
+        )
+    return f'{rng.choice(("", "", "+"))}{rng.randrange(1, 1000)}-{rng.randrange(1000)}-{rng.randrange(10000):04d}'
+
+
+def symbols(rng: Random) -> str:
+    """Characters in any order: the rare ones occur here, and no language helps."""
+    kind = rng.random()
+    if kind < 0.5:
+        return rng.choice(SYMBOLS + '&&&') if rng.random() < 0.5 else rng.choice(LETTERS + DIGITS)
+    return ''.join(rng.choices(LETTERS + DIGITS + SYMBOLS, k=rng.randint(2, 6)))
+
+
+def punctuate(word: str, rng: Random) -> str:
+    forms = ('{}.', '{},', '{}!', '{}:', '{}?', '({})', '"{}"', "{}'s", '{}...', '-{}', '{}-', '"{}', '{}"', '({}', '{})', '[{}]',
+             '{};', '{}!!', '&{}', '{}*', '<{}>', "'{}'", '{}/', '{{{}}}', '{}=', '|{}')  # fmt: skip
+    return rng.choice(forms[:8] if rng.random() < 0.7 else forms).format(word)
+
+
+MAKERS = {
+    'number': number,
+    'code': code,
+    'money': money,
+    'time': time,
+    'measure': measure,
+    'web': web,
+    'symbols': symbols,
+}
