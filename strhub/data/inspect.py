@@ -97,8 +97,15 @@ def contact_sheet(sets: Sequence[WordDataset], *, count: int = 96) -> Image.Imag
             sheet.paste(picture.resize(size, Image.Resampling.BICUBIC), (left, top))
         except UnreadablePictureError:
             label, colour = f'unreadable: {label}', 'red'
-        draw.text((left, top + PICTURE[1]), label, colour, font=font)
+        draw.text((left, top + PICTURE[1]), _cut(label, font), colour, font=font)
     return sheet
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """As much of a text as fits below a picture."""
+    if font.getlength(text) <= PICTURE[0]:
+        return text
+    return max((text[:i] + '...' for i in range(len(text)) if font.getlength(text[:i] + '...') <= PICTURE[0]), key=len)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

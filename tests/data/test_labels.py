@@ -1,0 +1,90 @@
+"""The label rules, in their order, with their edge cases."""
+
+import string
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strhub.data.labels import LabelRules, tally
+
+FULL = string.digits + string.ascii_letters + string.punctuation
+LOWER = string.digits + string.ascii_lowercase
+
+
+@pytest.mark.parametrize(
+    ('label', 'expected'),
+    [
+        ('½kg', '12kg'),
+        ('Straße', 'Strae'),
+        ('№5', 'No5'),
+        ('a b\tc\u3000d', 'abcd'),
+        ('É', 'E'),
+        ('ﬁn', 'fin'),
+        ('中文', None),
+        ('', None),
+        ('   ', None),
+        ('Hello!', 'Hello!'),
+    ],
+)
+def test_rules_of_the_full_charset(label, expected):
+    assert LabelRules(FULL, 25)(label) == expected
+
+
+@pytest.mark.parametrize(
+    ('charset', 'label', 'expected'),
+    [
+        (LOWER, 'Ab-1', 'ab1'),
+        (string.ascii_uppercase, 'Ab-1', 'AB'),
+        (string.digits, 'A1', '1'),  # digits alone count as lower case
+        (string.digits, 'abc', None),
+        ('aB', 'AbaB', 'aB'),
+    ],
+)
+def test_labels_are_adapted_to_the_charset(charset, label, expected):
+    assert LabelRules(charset, 25)(label) == expected
+
+
+def test_length_counts_before_the_charset_adapter_and_after_normalisation():
+    rules = LabelRules(string.digits, 3)
+    assert rules('12ab') is None  # only 2 digits are left, but it was too long before
+    assert rules('1 2 3') == '123'
+    assert rules('½') == '12'
+    assert LabelRules(FULL, 3)('½½') is None  # 2 characters as written, 4 after normalisation
+
+
+def test_each_rule_can_be_switched_off():
+    assert LabelRules('a b', 25, remove_whitespace=False)('a b') == 'a b'
+    assert LabelRules('éß', 25, normalize_unicode=False)('éß') == 'éß'
+    assert LabelRules('éß', 25)('éß') is None
+
+
+def test_reasons_name_the_rule():
+    rules = LabelRules(LOWER, 3)
+    assert rules.judge('abcd')[1] == 'label longer than 3 characters'
+    assert rules.judge('!')[1] == 'label without a character of the charset'
+    assert rules.judge('a') == ('a', None)
+    assert tally(Counter({'b': 1, 'a': 3})) == '3 a, 1 b'
+
+
+def test_a_charset_beyond_ascii_warns_of_normalisation():
+    assert 'normalize_unicode=false' in LabelRules('äö', 5).warning
+    assert not LabelRules('äö', 5, normalize_unicode=False).warning
+    assert not LabelRules(FULL, 5).warning
+
+
+def test_max_label_length_must_be_positive():
+    with pytest.raises(ValueError, match='max_label_length'):
+        LabelRules('a', 0)
+
+
+@given(st.text(max_size=40), st.sampled_from([FULL, LOWER, string.digits, string.ascii_uppercase]))
+def test_what_is_kept_is_spelt_in_the_charset_and_stays_as_it_is(label, charset):
+    rules = LabelRules(charset, 10)
+    kept = rules(label)
+    if kept is not None:
+        assert kept
+        assert set(kept) <= set(charset)
+        assert len(kept) <= 10
+        assert rules(kept) == kept
