@@ -21,6 +21,7 @@ from strhub.data.transforms import WordTransform, get_transform
 logger = logging.getLogger(__name__)
 
 RENDERED = 'rendered'
+HELD_OUT_SERIES = 2**32  # added to the seed: training never sees these words
 HELD_OUT_WORDS = 2000  # rendered for validation: an accuracy known to about 1 %
 
 Batch = tuple[Tensor, list[str]]
@@ -272,7 +273,13 @@ class SceneTextDataModule(pl.LightningDataModule):
     def _render(self, *, held_out: bool) -> Dataset:
         from strhub.data.synth import RenderedDataset
 
-        raise NotImplementedError(RenderedDataset)
+        if held_out:  # another series, and all of it at full difficulty
+            rules, seed = self._rules(self._charset_val()), self.seed + HELD_OUT_SERIES
+            settings = {**self.rendered, 'count': HELD_OUT_WORDS, 'warmup': 0}
+        else:
+            rules, seed, settings = self._rules(self.charset_train), self.seed, self.rendered
+        transform = get_transform(self.img_size, augment=self.augment and not held_out, rotation=self.rotation)
+        return RenderedDataset(rules, transform, seed=seed, **settings)
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process and how many there are."""
