@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class Decoder(nn.Module):
 
     def project(self, memory: Tensor) -> list[KeysValues]:
         """Keys and values of the picture (N, S, D) for each layer: the same for every query ever asked about it."""
-        return [layer.cross_attn.keys_values(memory) for layer in self.layers]
+        return [cast(DecoderLayer, layer).cross_attn.keys_values(memory) for layer in self.layers]
 
     def forward(
         self,

@@ -53,10 +53,10 @@ class PARSeq(nn.Module):
         patch_size: Sequence[int] = (4, 8),
         embed_dim: int = 384,
         enc_num_heads: int = 6,
-        enc_mlp_ratio: int = 4,
+        enc_mlp_ratio: float = 4,
         enc_depth: int = 12,
         dec_num_heads: int = 12,
-        dec_mlp_ratio: int = 4,
+        dec_mlp_ratio: float = 4,
         dec_depth: int = 1,
         decode_ar: bool = True,
         refine_iters: int = 1,
@@ -68,7 +68,7 @@ class PARSeq(nn.Module):
         if min(enc_depth, dec_depth) < 1:
             raise ValueError(f'enc_depth is {enc_depth} and dec_depth is {dec_depth}: give at least 1 layer each')
         super().__init__()
-        self.img_size = tuple(img_size)
+        self.img_size = (img_size[0], img_size[1])
         self.max_label_length = max_label_length
         self.decode_ar = decode_ar
         self.refine_iters = refine_iters
@@ -76,7 +76,7 @@ class PARSeq(nn.Module):
 
         self.encoder = VisionTransformer(
             img_size=self.img_size,
-            patch_size=tuple(patch_size),
+            patch_size=(patch_size[0], patch_size[1]),
             embed_dim=embed_dim,
             depth=enc_depth,
             num_heads=enc_num_heads,
@@ -86,13 +86,13 @@ class PARSeq(nn.Module):
             class_token=False,
         )
         self.decoder = Decoder(
-            embed_dim, dec_num_heads, depth=dec_depth, mlp_dim=dec_mlp_ratio * embed_dim, dropout=dropout
+            embed_dim, dec_num_heads, depth=dec_depth, mlp_dim=int(dec_mlp_ratio * embed_dim), dropout=dropout
         )
         self.head = nn.Linear(embed_dim, num_tokens - 2)
         self.text_embed = TokenEmbedding(num_tokens, embed_dim)
         self.pos_queries = nn.Parameter(torch.empty(1, max_label_length + 1, embed_dim))  # + 1: [E]
         self.dropout = nn.Dropout(dropout)
-        self.check_refinement()
+        self._check_refinement()
 
         for part in (self.decoder, self.head, self.text_embed):  # the encoder has initialised itself
             part.apply(init_weights)
@@ -103,7 +103,7 @@ class PARSeq(nn.Module):
         encoder = {f'encoder.{name}' for name in self.encoder.no_weight_decay()}
         return encoder | {'pos_queries', 'text_embed.embedding.weight'}
 
-    def check_refinement(self) -> None:
+    def _check_refinement(self) -> None:
         if self.refine_iters < 0:
             raise ValueError(f'refine_iters is {self.refine_iters}: give 0 or more')
         depth = len(self.decoder.layers)
@@ -124,31 +124,33 @@ class PARSeq(nn.Module):
         tokens: Tensor,
         memory: Sequence[KeysValues],
         *,
-        positions: slice = slice(None),
+        num_positions: int,
+        start: int = 0,
         query_hides: Tensor | None = None,
         content_hides: Tensor | None = None,
         caches: Sequence[KVCache] | None = None,
     ) -> Tensor:
-        """Logits (M, L, C) for the characters at L positions.
+        """Logits (M, L, C) for the characters at L = `num_positions` positions, `start` and after.
 
         Args:
-            tokens: (M, T) known tokens, [B] first; with `caches` those that stand at `positions`.
+            tokens: (M, T) known tokens at `start` and after, where 0 is [B], 1 the first character.
             memory: keys and values of the N pictures, `decoder.project(encode(images))`; M is a multiple of N.
-            positions: which characters are asked for; 0 is the first, the one after [B].
+            num_positions: how many characters are asked for.
+            start: 0 asks for the first character; more is for `caches`, which know the tokens before.
             query_hides, content_hides, caches: see `Decoder.forward`.
         """
-        start = positions.start if caches is not None else 0
-        query = self.dropout(self.pos_queries[:, positions].expand(len(tokens), -1, -1))
-        content = self.dropout(self._embed(tokens, start=start))
+        query = self.pos_queries[:, start : start + num_positions].expand(len(tokens), -1, -1)
+        # A token's position is that of the query that asked for it; [B], at 0, is before the word and has none.
+        positions = F.pad(self.pos_queries, (0, 0, 1, 0))[:, start : start + tokens.shape[1]]
         answers = self.decoder(
-            query, content, memory, query_hides=query_hides, content_hides=content_hides, caches=caches
+            self.dropout(query),
+            self.dropout(self.text_embed(tokens) + positions),
+            memory,
+            query_hides=query_hides,
+            content_hides=content_hides,
+            caches=caches,
         )
         return self.head(answers)
-
-    def _embed(self, tokens: Tensor, *, start: int = 0) -> Tensor:
-        """(M, T, D) of tokens that stand at `start` and after; [B], at 0, is before the word and has no position."""
-        positions = F.pad(self.pos_queries, (0, 0, 1, 0))
-        return self.text_embed(tokens) + positions[:, start : start + tokens.shape[1]]
 
     def decode_permuted(self, tokens: Tensor, memory: Tensor, orders: Tensor) -> Tensor:
         """Training: the same words read in several orders.
@@ -161,8 +163,13 @@ class PARSeq(nn.Module):
         Returns:
             logits (N, K, T, C) for tokens[:, 1:]
         """
-        num_orders = len(orders)
         context = tokens[:, :-1]
+        if context.shape[1] > self.max_label_length + 1:
+            raise ValueError(
+                f'the longest label has {context.shape[1] - 1} characters, but the network reads at most '
+                f'{self.max_label_length}: drop such labels or build it with a larger max_label_length'
+            )
+        num_orders = len(orders)
         beyond = (context == self.pad_id) | (context == self.eos_id)  # shorter words of the batch end earlier
         content_hides, query_hides = (
             (mask | beyond[:, None, None]).flatten(0, 1) for mask in attention_masks(orders.to(tokens.device))
@@ -170,7 +177,7 @@ class PARSeq(nn.Module):
         logits = self.decode(
             context.repeat_interleave(num_orders, 0),
             self.decoder.project(memory),
-            positions=slice(context.shape[1]),
+            num_positions=context.shape[1],
             query_hides=query_hides,
             content_hides=content_hides,
         )
@@ -187,14 +194,14 @@ class PARSeq(nn.Module):
         Returns:
             logits (N, L + 1, C)
         """
-        self.check_refinement()
+        self._check_refinement()
         num_positions = check_max_length(max_length, self.max_label_length) + 1
         memory = self.decoder.project(self.encode(images))
         begin = torch.full((len(images), 1), self.bos_id, device=images.device)
         if self.decode_ar:
             logits = self._read_in_turn(begin, memory, num_positions, stop_early=max_length is None)
         else:
-            logits = self.decode(begin, memory, positions=slice(num_positions))
+            logits = self.decode(begin, memory, num_positions=num_positions)
         for _ in range(self.refine_iters):
             logits = self._refine(logits, begin, memory, num_positions)
         return logits
@@ -205,7 +212,7 @@ class PARSeq(nn.Module):
         caches = [KVCache() for _ in self.decoder.layers]
         token, ended, logits = begin, torch.zeros_like(begin, dtype=torch.bool), []
         for i in range(num_positions):
-            logits.append(self.decode(token, memory, positions=slice(i, i + 1), caches=caches))
+            logits.append(self.decode(token, memory, num_positions=1, start=i, caches=caches))
             token = logits[-1].argmax(-1)
             ended = ended | (token == self.eos_id)
             if stop_early and bool(ended.all()):
@@ -218,4 +225,4 @@ class PARSeq(nn.Module):
         beyond = (tokens == self.eos_id).cumsum(-1) > 0  # [E] and whatever follows is no context
         asked = torch.arange(1, num_positions + 1, device=tokens.device)
         cloze = asked[:, None] == torch.arange(tokens.shape[1], device=tokens.device)
-        return self.decode(tokens, memory, positions=slice(num_positions), query_hides=cloze | beyond[:, None])
+        return self.decode(tokens, memory, num_positions=num_positions, query_hides=cloze | beyond[:, None])

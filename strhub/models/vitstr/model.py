@@ -45,18 +45,18 @@ class ViTSTR(VisionTransformer):
                 'give smaller patches or a larger picture'
             )
         super().__init__(
-            img_size=tuple(img_size),
-            patch_size=tuple(patch_size),
+            img_size=(img_size[0], img_size[1]),
+            patch_size=(patch_size[0], patch_size[1]),
             embed_dim=embed_dim,
             depth=12,
             num_heads=num_heads,
             mlp_ratio=4,
             num_classes=num_classes,
         )
-        self.img_size = tuple(img_size)
+        self.img_size = (img_size[0], img_size[1])
         self.max_label_length = max_label_length
 
-    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
+    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:  # type: ignore[override]  # a reader's
         """Logits (N, L + 1, C) of images (N, 3, H, W) in [-1, 1]; L = `max_length`, by default the longest word's."""
         check_images(images, self.img_size)
         num_positions = check_max_length(max_length, self.max_label_length) + 1
