@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 RENDERED = 'rendered'
 HELD_OUT_SERIES = 2**32  # added to the seed: training never sees these words
 HELD_OUT_WORDS = 2000  # rendered for validation: an accuracy known to about 1 %
+HELD_OUT_SEED = 0x5EED0FF  # no run's own seed, one hopes; the same for all runs, so that they compare
 
 Batch = tuple[Tensor, list[str]]
 Words = WordDataset | TreeDataset
@@ -84,7 +86,8 @@ def collate(items: Sequence[tuple[Tensor, str]]) -> Batch:
 
 
 def start_worker(_: int) -> None:
-    """One thread a worker: the workers are the parallelism."""
+    """One thread a worker: the workers are the parallelism. Ctrl-C is the business of the process that has them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     if (cv2 := sys.modules.get('cv2')) is not None:  # only what the data set has imported
         cv2.setNumThreads(0)
@@ -172,14 +175,14 @@ class SceneTextDataModule(pl.LightningDataModule):
     @property
     def train_dataset(self) -> Dataset:
         if self._train is None:
-            self._train = self._render(held_out=False) if self._renders else self._open_train()
+            self._train = self._render() if self._renders else self._open_train()
         return self._train
 
     @property
     def val_dataset(self) -> Dataset:
         if self._val is None:
             if self._renders and self.val_dir is None:
-                self._val = self._render(held_out=True)
+                self._val = self._render_held_out()
             else:
                 self._val = self._open(self._val_path(), self._rules(self._charset_val()))
         return self._val
@@ -195,6 +198,8 @@ class SceneTextDataModule(pl.LightningDataModule):
             world=world,
             start=self._take_start,
         )
+        # Workers fetch ahead as soon as the iterator is made, which is before Lightning names the epoch.
+        sampler.set_epoch(self.start_epoch or 0)
         return self._loader(self.train_dataset, sampler)
 
     def val_dataloader(self) -> DataLoader:
@@ -213,8 +218,11 @@ class SceneTextDataModule(pl.LightningDataModule):
 
     def test_dataloaders(self, subset: Sequence[str | Path]) -> dict[str, DataLoader]:
         """One loader for each set, under the name it was given by; all are looked for before the first is opened."""
-        for name in subset:
-            self.find_test_set(name)
+        if missing := [str(name) for name in subset if self._look_for(name, 'test') is None]:
+            raise FileNotFoundError(
+                f'{self.root_dir / "test"} does not have {", ".join(missing)}, nor is there such a path: '
+                f'{HOW_TO_MAKE_DATA}'
+            )
         return {str(name): self._loader(self.test_dataset(name), None, persist=False) for name in subset}
 
     def find_test_set(self, name: str | Path) -> Path:
@@ -225,13 +233,15 @@ class SceneTextDataModule(pl.LightningDataModule):
     def _renders(self) -> bool:
         return self.train_dir == RENDERED
 
-    def _find(self, name: str | Path, room: str) -> Path:
+    def _look_for(self, name: str | Path, room: str) -> Path | None:
         """`name` below root_dir/room, or else as a path of its own."""
-        below = self.root_dir / room / name
-        for path in (below, Path(name)):
-            if path.exists():
-                return path
-        raise FileNotFoundError(f'neither {below} nor {name} exists: {HOW_TO_MAKE_DATA}')
+        return next((path for path in (self.root_dir / room / name, Path(name)) if path.exists()), None)
+
+    def _find(self, name: str | Path, room: str) -> Path:
+        path = self._look_for(name, room)
+        if path is None:
+            raise FileNotFoundError(f'neither {self.root_dir / room / name} nor {name} exists: {HOW_TO_MAKE_DATA}')
+        return path
 
     def _val_path(self) -> Path:
         return self.root_dir / 'val' if self.val_dir is None else self._find(self.val_dir, 'val')
@@ -270,16 +280,18 @@ class SceneTextDataModule(pl.LightningDataModule):
             logger.warning('%s', rules.warning)
         return self._open(self._find(self.train_dir, 'train'), rules, training=True)
 
-    def _render(self, *, held_out: bool) -> Dataset:
+    def _render(self) -> Dataset:
         from strhub.data.synth import RenderedDataset
 
-        if held_out:  # another series, and all of it at full difficulty
-            rules, seed = self._rules(self._charset_val()), self.seed + HELD_OUT_SERIES
-            settings = {**self.rendered, 'count': HELD_OUT_WORDS, 'warmup': 0}
-        else:
-            rules, seed, settings = self._rules(self.charset_train), self.seed, self.rendered
-        transform = get_transform(self.img_size, augment=self.augment and not held_out, rotation=self.rotation)
-        return RenderedDataset(rules, transform, seed=seed, **settings)
+        transform = get_transform(self.img_size, augment=self.augment, rotation=self.rotation)
+        return RenderedDataset(self._rules(self.charset_train), transform, seed=self.seed, **self.rendered)
+
+    def _render_held_out(self) -> Dataset:
+        from strhub.data.synth import RenderedDataset
+
+        fixed = {'count': HELD_OUT_WORDS, 'seed': HELD_OUT_SEED, 'warmup': 0}
+        transform = get_transform(self.img_size, rotation=self.rotation)
+        return RenderedDataset(self._rules(self._charset_val()), transform, **{**self.rendered, **fixed})
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process and how many there are."""
