@@ -11,13 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from strhub.engine.errors import USAGE, door
 
 COMMANDS = {  # name -> the module whose main(argv) does it, what it does
+    'quickstart': ('strhub.quickstart', 'render, train, test and read, in ten minutes'),
     'train': ('strhub.engine.fit', 'train a model on real, synthetic or rendered words'),
     'test': ('strhub.engine.evaluate', 'measure a checkpoint on the benchmark, or on sets of your own'),
     'read': ('strhub.engine.read', 'read the words in pictures'),
     'render': ('strhub.data.synth.cli', 'make a data set of rendered words'),
     'convert': ('strhub.data.convert', 'turn folders of pictures into LMDB'),
     'inspect': ('strhub.data.inspect', 'show what a data set holds'),
-    'quickstart': ('strhub.quickstart', 'render, train, test and read, in ten minutes'),
 }
 
 

@@ -169,7 +169,7 @@ def test_names_of_sets(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ('options', 'size'),
-    [({}, 36), ({'cased': True}, 62), ({'punctuated': True}, 68)] + [({'cased': True, 'punctuated': True}, 94)],
+    [({}, 36), ({'cased': True}, 62), ({'punctuated': True}, 68), ({'cased': True, 'punctuated': True}, 94)],
 )
 def test_charset_of_the_test(tiny_crnn, options, size):
     charset = judging_charset(tiny_crnn, **options)
