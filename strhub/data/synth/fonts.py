@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 logger = logging.getLogger(__name__)
 
-CAP_HEIGHT = 40  # pixels of a capital in a glyph mask: somewhat more than most pictures show
+CAP_HEIGHT = 32  # pixels of a capital in a glyph mask: somewhat more than most pictures show
 PROBE_SIZE = 100  # a face is first opened at this size to measure its capitals
 PLAIN_STROKES = (0.11, 0.27)  # stroke width over cap height of faces that beginners read
 SUFFIXES = ('.ttf', '.otf', '.ttc')

@@ -10,7 +10,7 @@ import numpy as np
 
 from strhub.data.synth.fonts import CAP_HEIGHT, Face
 
-PAD = CAP_HEIGHT  # room around the word in a mask, for outlines, shadows and neighbours
+PAD = 3 * CAP_HEIGHT // 4  # room around the word in a mask, for outlines, shadows and neighbours
 
 
 @dataclass

@@ -12,14 +12,16 @@ from PIL import Image
 
 from strhub.data.synth import camera, layout, paint
 from strhub.data.synth.fonts import CAP_HEIGHT, Face, FontBook
+from strhub.data.synth.paint import Colour
 from strhub.data.synth.words import WordSource
 
 cv2.setNumThreads(0)  # the pictures are small and the workers are the parallelism
 
 ATTEMPTS = 6  # at a readable picture; then a plain one
+EASE = 0.8  # by which pictures are at most easier than the difficulty says
 LEAST_HEIGHT = 7.0  # pixels of a capital
 LEAST_CONTRAST = 24.0  # of 255, between the letters and what is next to them
-LEAST_SEPARATION = 1.0  # the same in standard deviations
+LEAST_SEPARATION = 0.6  # the same, in spreads of both
 
 
 @cache
@@ -58,8 +60,10 @@ def render_word(
             label = label.upper()
         else:
             face = next((other for other in fonts.faces if not other.caps_only), face)
+    # Of real words, too, many are printed cleanly and photographed well.
+    effort = difficulty * (1 - EASE * rng.random() ** 2)
     for attempt in range(ATTEMPTS):
-        pixels = _draw(label, face, rng, difficulty * (1 - attempt / ATTEMPTS), words)
+        pixels = _draw(label, face, rng, effort * (1 - attempt / ATTEMPTS), words)
         if pixels is not None:
             return Image.fromarray(pixels), label
     return Image.fromarray(_plain(label, face)), label
@@ -68,82 +72,99 @@ def render_word(
 def _draw(label: str, face: Face, rng: Random, difficulty: float, words: WordSource) -> np.ndarray | None:
     """One attempt, uint8 RGB (h, w, 3); None if it cannot be read."""
     noise = np.random.default_rng(rng.getrandbits(64))
-    mask = layout.set_line(
-        face, label, tracking=_tracking(rng), wobble=0.03 if rng.random() < 0.05 * difficulty else 0, rng=rng
-    )
-    if len(label) > 2 and rng.random() < 0.15 * difficulty:
-        mask = layout.bend(mask, rng.choice((1, 1, -1)) * rng.uniform(0.15, 1.0 + 0.8 * (rng.random() < 0.3)))
-    line = layout.frame(mask)
-    if rng.random() < 0.2 * difficulty:
-        layout.add_neighbours(line, face, rng, [words.draw(rng) for _ in range(rng.randint(1, 2))])
-
-    height = min(max(rng.lognormvariate(math.log(30), 0.45), 12), 80)  # of the whole line, in pixels
-    capital = height * CAP_HEIGHT / (line.box[3] - line.box[1])
-    if capital < LEAST_HEIGHT:
-        height *= LEAST_HEIGHT / capital
-        capital = LEAST_HEIGHT
+    line = _write(label, face, rng, difficulty, words)
+    height = min(max(rng.lognormvariate(math.log(25), 0.45), 10), 64)  # of the whole line, in pixels
+    line_height = line.box[3] - line.box[1]
+    height = max(height, LEAST_HEIGHT * line_height / CAP_HEIGHT)
     view = camera.look_at(line.box, height, rng, difficulty)
-    ground, ink = paint.colour_pair(rng, 45 + 60 * (1 - difficulty))
+    ground = paint.some_colour(rng)
+    ink = paint.contrasting(ground, 45 + 60 * (1 - difficulty), rng)
     picture = paint.background(view.size, ground, rng, noise, difficulty)
     coverage = view.project(line.mask)
-    picture = _ink(picture, line, view, coverage, ink, ground, rng, noise, difficulty)
+    if line.others is not None:
+        picture = paint.lay(picture, view.project(line.others), ink)
+    picture = _relief(picture, line.mask, view, ink, ground, rng, difficulty)
+    picture = paint.lay(picture, coverage, _worn(ink, view.size, rng, noise, difficulty))
     picture = paint.light(picture, rng, noise, difficulty)
-    picture = camera.blur(picture, capital, rng, difficulty)
-    pixels = camera.sense(picture, rng, noise, difficulty)
+    picture = camera.blur(picture, height * CAP_HEIGHT / line_height, rng, difficulty)
+    pixels = camera.sense(picture, rng, difficulty)
     return pixels if is_readable(pixels, coverage) else None
 
 
-def _tracking(rng: Random) -> float:
+def _write(label: str, face: Face, rng: Random, difficulty: float, words: WordSource) -> layout.Line:
     kind = rng.random()
-    return rng.gauss(0, 0.02) if kind < 0.7 else rng.uniform(-0.06, 0.1) if kind < 0.9 else rng.uniform(0.1, 0.5)
+    spread = 0.02 if kind < 0.72 else 0.06 if kind < 0.9 else 0.0
+    tracking = rng.gauss(0, spread) if spread else rng.uniform(0.1, 0.5)
+    wobble = 0.03 if rng.random() < 0.05 * difficulty else 0.0
+    mask = layout.set_line(face, label, tracking=tracking, wobble=wobble, rng=rng)
+    if face.stroke < 0.2 and rng.random() < 0.2 * difficulty:  # bolder than the face is: paint runs, tubes glow
+        mask = cv2.dilate(mask, np.ones((rng.randint(2, 4), rng.randint(2, 4)), np.uint8))
+    if len(label) > 2 and rng.random() < 0.1 * difficulty:
+        mask = layout.bend(mask, rng.choice((1, 1, -1)) * rng.uniform(0.15, 0.8 if rng.random() < 0.7 else 1.8))
+    line = layout.frame(mask)
+    if rng.random() < 0.2 * difficulty:
+        layout.add_neighbours(line, face, rng, [words.draw(rng) for _ in range(rng.randint(1, 2))])
+    return line
 
 
-def _ink(picture, line, view, coverage, ink, ground, rng, noise, difficulty):  # noqa: ANN001, ANN202
-    if line.others is not None:
-        picture = paint.lay(picture, view.project(line.others), ink)
+def _relief(
+    picture: np.ndarray,
+    mask: np.ndarray,
+    view: camera.View,
+    ink: Colour,
+    ground: Colour,
+    rng: Random,
+    difficulty: float,
+) -> np.ndarray:
+    """What lies below the letters: a shadow, an outline, or the sides of solid ones; mostly nothing."""
+    kind = rng.random()
+    if kind > 0.28 * difficulty:
+        return picture
     depth = CAP_HEIGHT * rng.uniform(0.03, 0.14)
-    kind = rng.random() / max(difficulty, 1e-6)
-    if kind < 0.14:  # a shadow
-        shift = np.float32([[1, 0, rng.uniform(-1, 1) * depth], [0, 1, rng.uniform(0, 1) * depth]])
-        shadow = cv2.warpAffine(line.mask, shift, line.mask.shape[::-1])
+    size = mask.shape[1], mask.shape[0]
+    if kind < 0.12 * difficulty:
+        shadow = cv2.warpAffine(mask, _shift(rng.uniform(-1, 1) * depth, rng.uniform(0.1, 1) * depth), size)
         if rng.random() < 0.6:
             shadow = cv2.GaussianBlur(shadow, (0, 0), rng.uniform(0.5, 3))
-        dark = paint.some_colour(rng, rng.uniform(0, 50) if paint.luma(ink) > 90 or rng.random() < 0.5 else 230)
-        picture = paint.lay(picture, view.project(shadow), dark, rng.uniform(0.4, 1))
-    elif kind < 0.26:  # an outline
+        below = ground if rng.random() < 0.6 else ink
+        return paint.lay(picture, view.project(shadow), paint.shaded(below, rng.uniform(0, 0.5)), rng.uniform(0.4, 1))
+    if kind < 0.23 * difficulty:
         width = 2 * round(depth / 2) + 1
-        thick = cv2.dilate(line.mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
-        value = paint.luma(ground)
-        contrary = 255 - rng.uniform(0, 60) if paint.luma(ink) < 128 else rng.uniform(0, 60)
-        edge = paint.some_colour(rng, contrary if rng.random() < 0.8 else value)
-        picture = paint.lay(picture, view.project(thick), edge)
-    elif kind < 0.30:  # letters that stand out from the wall
-        dark = paint.with_luma(ink, paint.luma(ink) * rng.uniform(0.3, 0.7))
-        dx, dy = rng.choice((-1, 1)) * rng.uniform(0.3, 1), rng.uniform(0.2, 1)
-        solid = line.mask
-        for step in range(1, 2 + int(depth)):
-            moved = cv2.warpAffine(line.mask, np.float32([[1, 0, dx * step], [0, 1, dy * step]]), line.mask.shape[::-1])
-            solid = np.maximum(solid, moved)
-        picture = paint.lay(picture, view.project(solid), dark)
-    paint_of = np.asarray(ink, np.float32)
-    if rng.random() < 0.2 * difficulty:  # worn or shaded paint
-        shade = paint.ramp(view.size, rng) if rng.random() < 0.5 else paint.clouds(view.size, noise, rng.uniform(2, 8))
-        paint_of = paint_of + (shade * rng.uniform(5, 45))[..., None]
-    return paint.lay(picture, coverage, paint_of, 1 if rng.random() < 0.9 else rng.uniform(0.7, 1))
+        thick = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+        return paint.lay(picture, view.project(thick), paint.contrasting(ink, 70, rng))
+    x, y = rng.choice((-1, 1)) * rng.uniform(0.3, 1), rng.uniform(0.2, 1)
+    solid = mask
+    for step in range(1, 2 + int(depth)):
+        solid = cv2.max(solid, cv2.warpAffine(mask, _shift(x * step, y * step), size))
+    return paint.lay(picture, view.project(solid), paint.shaded(ink, rng.uniform(0.3, 0.7)))
+
+
+def _shift(x: float, y: float) -> np.ndarray:
+    return np.array([[1, 0, x], [0, 1, y]], np.float32)
+
+
+def _worn(
+    ink: Colour, size: paint.Size, rng: Random, noise: np.random.Generator, difficulty: float
+) -> np.ndarray | Colour:
+    """The ink, at times faded or shaded."""
+    if rng.random() > 0.2 * difficulty:
+        return ink
+    shade = paint.ramp(size, rng) if rng.random() < 0.5 else paint.clouds(size, noise, rng.uniform(2, 8))
+    return paint.plain(size, ink) + paint.wide(shade * np.float32(rng.uniform(5, 45)))
 
 
 def is_readable(pixels: np.ndarray, coverage: np.ndarray) -> bool:
-    """Whether letters, float coverage (h, w), stand out from what is next to them in uint8 pixels (h, w, 3)."""
-    letters = (coverage > 0.6).astype(np.uint8)
-    near = cv2.dilate((coverage > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8))
-    ground = near - (coverage > 0.05).astype(np.uint8)
-    if letters.sum() < 8 or ground.sum() < 8:
+    """Whether letters, uint8 coverage (h, w), stand out from what is next to them in uint8 pixels (h, w, 3)."""
+    letters = cv2.threshold(coverage, 150, 1, cv2.THRESH_BINARY)[1]
+    touched = cv2.threshold(coverage, 12, 1, cv2.THRESH_BINARY)[1]
+    ground = cv2.dilate(touched, np.ones((5, 5), np.uint8)) - touched
+    if cv2.countNonZero(letters) < 8 or cv2.countNonZero(ground) < 8:
         return False
     ink_mean, ink_spread = cv2.meanStdDev(pixels, mask=letters)
-    mean, spread = cv2.meanStdDev(pixels, mask=ground)
-    contrast = np.abs(ink_mean - mean)
+    ground_mean, ground_spread = cv2.meanStdDev(pixels, mask=ground)
+    contrast = np.abs(ink_mean - ground_mean)
     return bool(
-        contrast.max() >= LEAST_CONTRAST and (contrast / (ink_spread + spread + 1)).max() >= LEAST_SEPARATION / 2
+        contrast.max() >= LEAST_CONTRAST and (contrast / (ink_spread + ground_spread + 1)).max() >= LEAST_SEPARATION
     )
 
 
