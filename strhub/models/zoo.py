@@ -132,7 +132,7 @@ def load_pretrained(system: BaseSystem, source: str | Path) -> Report:
     """Starts `system` from the weights of `source` (a path, NAME or pretrained=NAME) as far as they fit."""
     if _is_name(source) and not Path(source).exists():
         source = f'{PRETRAINED}{source}'
-    trained, state_dict = _read(source, {})
+    trained, state_dict = _read(source, system.hparams)
     return load_weights(system, state_dict, hparams=trained)
 
 
@@ -180,15 +180,18 @@ def _read_published(name: str, overrides: Mapping[str, Any]) -> tuple[dict[str, 
 def _check_name(name: str, overrides: Mapping[str, Any], what: str) -> None:
     wanted = _canonical(overrides.get('name', name))
     if MODELS[wanted].system != MODELS[name].system:
-        raise ValueError(f'{what} {name}, not {wanted}: leave out name={wanted!r}')
+        raise ValueError(
+            f'{what} {name}, which is another network than {wanted}: ask for {name}, or give other weights'
+        )
 
 
 def _recognise(path: Path, state_dict: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Which model a file of bare weights is for: as told, by its published name, or by all its keys and shapes."""
-    if 'name' in overrides:
-        names = [_canonical(overrides['name'])]
-    else:
-        names = [name for name, entry in MODELS.items() if entry.weights == path.name] or list(MODELS)
+    """Which model a file of bare weights is for: by its published name, as told, or by all its keys and shapes."""
+    published = [name for name, entry in MODELS.items() if entry.weights == path.name]
+    told = [_canonical(overrides['name'])] if 'name' in overrides else []
+    if published:
+        _check_name(published[0], overrides, f'{path} holds')
+    names = published or told or list(MODELS)
     candidates = [hparams(name) for name in names]
     if len(names) == 1:  # the overrides may tell what the weights were trained with, or what to adapt them to
         candidates.append(hparams(names[0], **{key: value for key, value in overrides.items() if key != 'name'}))

@@ -139,8 +139,16 @@ def test_fine_tuning_takes_what_fits(tmp_path: Path) -> None:
 
 def test_fine_tuning_from_another_model_is_refused(tmp_path: Path) -> None:
     save_safetensors(make('crnn'), tmp_path / 'model.safetensors')
-    with pytest.raises(ValueError, match='do not fit parseq-tiny'):
+    with pytest.raises(ValueError, match='holds crnn, which is another network than parseq-tiny'):
         load_pretrained(make('parseq-tiny'), tmp_path / 'model.safetensors')
+    torch.save(make('crnn').state_dict(), tmp_path / 'weights.pt')
+    with pytest.raises(ValueError, match='do not fit parseq-tiny'):
+        load_pretrained(make('parseq-tiny'), tmp_path / 'weights.pt')
+
+
+def test_fine_tuning_from_bare_weights_of_the_same_sizes(tmp_path: Path) -> None:
+    torch.save(make('parseq-tiny', charset_train='abc').state_dict(), tmp_path / 'weights.pt')
+    assert load_pretrained(make('parseq-tiny', charset_train='abc'), tmp_path / 'weights.pt').is_exact
 
 
 def test_fine_tuning_by_name_asks_for_the_published_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

