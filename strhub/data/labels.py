@@ -32,6 +32,12 @@ class LabelRules:
         self.remove_whitespace = remove_whitespace
         self.normalize_unicode = normalize_unicode
         self.adapter = CharsetAdapter(charset)
+        # Labels of these characters alone, which are nearly all, need no rule but that of length.
+        self._untouched = frozenset(
+            c
+            for c in self.adapter.charset
+            if not (remove_whitespace and c.isspace()) and (c.isascii() or not normalize_unicode)
+        )
 
     @property
     def charset(self) -> str:
@@ -39,6 +45,8 @@ class LabelRules:
 
     def judge(self, label: str) -> tuple[str, str | None]:
         """Returns the label in its new form, and why it is dropped (None: it is kept)."""
+        if 0 < len(label) <= self.max_label_length and self._untouched.issuperset(label):
+            return label, None
         if self.remove_whitespace:
             label = ''.join(label.split())
         if self.normalize_unicode and not label.isascii():

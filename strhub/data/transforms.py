@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -55,7 +56,8 @@ def open_image(source: bytes | str | Path, *, name: str = '') -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
-            return to_rgb(_upright(image))
+            _turn_upright(image)
+            return to_rgb(image)
     except FileNotFoundError:
         raise UnreadablePictureError(f'{name} does not exist') from None
     except Image.UnidentifiedImageError:
@@ -104,11 +106,9 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged tag says nothing about the pixels
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    with suppress(Exception):  # a damaged tag says nothing about the pixels
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 class WordTransform:

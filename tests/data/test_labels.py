@@ -1,6 +1,7 @@
 """The label rules, in their order, with their edge cases."""
 
 import string
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strhub.data.labels import LabelRules, tally
+from strhub.tokenizer import CharsetAdapter
 
 FULL = string.digits + string.ascii_letters + string.punctuation
 LOWER = string.digits + string.ascii_lowercase
@@ -88,3 +90,18 @@ def test_what_is_kept_is_spelt_in_the_charset_and_stays_as_it_is(label, charset)
         assert set(kept) <= set(charset)
         assert len(kept) <= 10
         assert rules(kept) == kept
+
+
+@given(
+    st.text('aAbB1. \tàß½', max_size=8),
+    st.sampled_from(['aAbB1.', 'ab1', 'AB', 'ab àß', 'AB.½', '1']),
+    st.booleans(),
+    st.booleans(),
+)
+def test_rules_are_those_that_the_original_applies_one_by_one(label, charset, remove_whitespace, normalize_unicode):
+    rules = LabelRules(charset, 5, remove_whitespace=remove_whitespace, normalize_unicode=normalize_unicode)
+    expected: str | None = ''.join(label.split()) if remove_whitespace else label
+    if normalize_unicode:
+        expected = unicodedata.normalize('NFKD', expected).encode('ascii', 'ignore').decode()
+    expected = None if len(expected) > 5 else CharsetAdapter(charset)(expected) or None
+    assert rules(label) == expected
