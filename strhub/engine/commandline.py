@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import math
 import os
 import re
 import sys
@@ -47,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('overrides', nargs='*', metavar='name=value', help=OVERRIDES_HELP)
         self.add_argument('--batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
         self.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, mps; auto takes the fastest there is')
-        self.add_argument('--rotation', type=float, default=0, metavar='DEGREES', help='turn each picture first')
+        self.add_argument('--rotation', type=finite, default=0, metavar='DEGREES', help='turn each picture first')
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parses `argv` (default: the command line); `.overrides` are those of the model, wherever they stood."""
@@ -76,6 +78,16 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """The type of an option that counts something and may be 0."""
     return positive(text) if text.strip('0') or not text else 0
+
+
+def finite(text: str) -> float:
+    """The type of an option that is a number."""
+    try:
+        if math.isfinite(number := float(text)):
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'{text} is not a number')
 
 
 def default_workers() -> int:
@@ -108,6 +120,15 @@ def split_overrides(words: Iterable[str]) -> tuple[list[str], list[str]]:
         else:
             rest.append(word)
     return checkpoint + rest, overrides
+
+
+def accept_any_text() -> None:
+    """Makes the standard streams pass what the locale cannot spell: names of files, readings."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors='surrogateescape')
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding='utf-8', errors='backslashreplace')
 
 
 def pick_device(name: str) -> torch.device:

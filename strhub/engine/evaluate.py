@@ -16,13 +16,21 @@ from tqdm import tqdm
 
 from strhub.data.labels import tally
 from strhub.data.module import SceneTextDataModule
-from strhub.engine.commandline import Parser, default_workers, load_system, not_negative, pick_device
+from strhub.engine.commandline import (
+    Parser,
+    accept_any_text,
+    default_workers,
+    load_system,
+    not_negative,
+    pick_device,
+)
 from strhub.engine.errors import door
 from strhub.engine.predictions import Judged, PredictionWriter
 from strhub.engine.read import Reading, read_batch
 from strhub.engine.results import append, as_record, results_path, table
 from strhub.metrics import Score
 from strhub.models.base import BaseSystem
+from strhub.models.utils import parse_model_args
 from strhub.tokenizer import CharsetAdapter
 
 BENCHMARK = {
@@ -96,11 +104,16 @@ def _judge(system: BaseSystem, name: str, loader: DataLoader, adapt: CharsetAdap
 # What is tested, and in which characters
 
 
-def judging_charset(system: BaseSystem, *, cased: bool = False, punctuated: bool = False) -> str:
+def judging_charset(
+    system: BaseSystem, *, cased: bool = False, punctuated: bool = False, is_chosen: bool = False
+) -> str:
     """Digits and lower case, with upper case and punctuation if asked for.
 
-    A model that knows other characters than these is judged in all of its own, which would be deleted otherwise.
+    A model that knows other characters than these is judged in all of its own, which would be deleted otherwise; and
+    one that was loaded with a charset_test of the user's (`is_chosen`) in that.
     """
+    if is_chosen:
+        return system.hparams['charset_test']
     known = system.hparams['charset_train']
     if not PRINTABLE.issuperset(known):
         return known
@@ -209,25 +222,35 @@ def _data(system: BaseSystem, charset: str, arguments: Namespace) -> SceneTextDa
     )
 
 
+def _choose(arguments: Namespace) -> tuple[Groups, dict[str, Path], list[str]]:
+    """The groups of sets, where each set lies, and what to tell about the choice."""
+    if arguments.sets:
+        paths = name_sets(arguments.sets)
+        return {'Sets': list(paths)}, paths, []
+    root = arguments.data_root
+    groups, missing = benchmark_groups(root, new=arguments.new, available=arguments.available)
+    paths = {name: (root / 'test' / name).absolute() for name in _sets_of(groups)}
+    return groups, paths, [f'not available: {", ".join(missing)}'] if missing else []
+
+
 @door
 def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     arguments = parser.parse(argv)
+    accept_any_text()
+    chooses_charset = 'charset_test' in parse_model_args(arguments.overrides)
+    if chooses_charset and (arguments.cased or arguments.punctuation):
+        parser.error('charset_test=… says all about case and punctuation: leave out --cased and --punctuation')
+    if arguments.sets and (arguments.new or arguments.available):
+        parser.error('--new and --available belong to the benchmark, which --sets replaces')
     writer = PredictionWriter(arguments.predictions) if arguments.predictions else None
     device = pick_device(arguments.device)
-    notes = []
-    if arguments.sets:
-        if arguments.new or arguments.available:
-            parser.error('--new and --available belong to the benchmark, which --sets replaces')
-        paths = name_sets(arguments.sets)
-        groups = {'Sets': list(paths)}
-    else:
-        groups, missing = benchmark_groups(arguments.data_root, new=arguments.new, available=arguments.available)
-        paths = {name: Path(arguments.data_root, 'test', name).absolute() for name in _sets_of(groups)}
-        notes += [f'not available: {", ".join(missing)}'] if missing else []
+    groups, paths, notes = _choose(arguments)
 
     system = load_system(arguments.checkpoint, arguments.overrides, device=device)
-    charset = judging_charset(system, cased=arguments.cased, punctuated=arguments.punctuation)
+    charset = judging_charset(
+        system, cased=arguments.cased, punctuated=arguments.punctuation, is_chosen=chooses_charset
+    )
     loaders_by_path = _data(system, charset, arguments).test_dataloaders(list(paths.values()))
     loaders = {name: loaders_by_path[str(path)] for name, path in paths.items()}
     name = system.hparams['name']

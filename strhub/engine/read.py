@@ -1,17 +1,12 @@
-"""Pictures -> texts: which files, in which batches, and what is known about each character that was read."""
+"""Pictures -> texts, and what is known about each character that was read."""
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob, has_magic
-from itertools import chain, groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from strhub.data.transforms import UnreadablePictureError, get_transform, open_image
-from strhub.engine.commandline import Parser, load_system, pick_device, positive
-from strhub.engine.errors import door, sentence
+from strhub.data.transforms import UnreadablePictureError, get_transform
+from strhub.engine.commandline import Parser, accept_any_text, load_system, pick_device, positive
+from strhub.engine.errors import door
+from strhub.engine.images import find_some, load_batches, open_named
 from strhub.models.base import BaseSystem
 from strhub.tokenizer import CTCTokenizer
-
-PICTURE_SUFFIXES = {'.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp'}
-LOADERS = 4  # threads; opening a picture mostly waits or runs outside the interpreter's lock
 
 EXAMPLES = """\
   read.py pretrained=parseq --images photo.png more/*.jpg
@@ -123,94 +116,7 @@ def _alternatives(system: BaseSystem, probs: Tensor, top_k: int) -> Alternatives
     ]
 
 
-# Which files
-
-
-def natural_key(path: Path) -> list[tuple[bool, int, str]]:
-    """Sorts 2.png before 10.png."""
-    parts = re.split(r'(\d+)', str(path))
-    return [(part.isdecimal(), int(part), '') if part.isdecimal() else (False, 0, part) for part in parts]
-
-
-def find_images(sources: Iterable[str]) -> Iterator[Path]:
-    """The pictures that `--images` names, one by one: files, folders (searched in depth), globs, `-` for stdin.
-
-    A file that is named is taken whatever its suffix, and even if it does not exist: reading it tells.
-    """
-    for source in sources:
-        path = Path(source)
-        if source == '-':
-            yield from (Path(line) for line in map(str.strip, sys.stdin) if line)
-        elif path.is_dir():
-            yield from _pictures_in(path)
-        elif has_magic(source) and not path.exists():
-            names = glob(source, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-            matches = sorted(map(Path, names), key=natural_key)
-            for match in matches:
-                yield from _pictures_in(match) if match.is_dir() else [match]
-            if not matches:
-                yield path
-        else:
-            yield path
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    """In natural order; the folder itself if it holds none, so that reading it tells."""
-    found = (path for path in folder.rglob('*') if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-    return sorted(found, key=natural_key) or [folder]
-
-
-def find_some(sources: Sequence[str]) -> Iterator[Path]:
-    """`find_images`, but known to hold at least one file: asked before a model is loaded.
-
-    Raises:
-        FileNotFoundError: there is not one.
-    """
-    paths = find_images(sources)
-    missing: list[Path] = []
-    for path in paths:
-        if path.exists() and not path.is_dir():
-            return chain(missing, [path], paths)
-        missing.append(path)
-    raise FileNotFoundError(
-        f'no picture was found in {", ".join(sources)}: give files, folders, globs, or - for names on stdin'
-    )
-
-
-# Reading them
-
-
-Loaded = list[tuple[Path, Tensor | UnreadablePictureError]]
-
-
-def load_batches(
-    paths: Iterable[Path], load: Callable[[Path], Tensor], *, batch_size: int, threads: int = LOADERS
-) -> Iterator[Loaded]:
-    """Loads pictures in batches, each while the one before is being read; what cannot be loaded is its error."""
-    waiting: deque[list[tuple[Path, Future[Tensor | UnreadablePictureError]]]] = deque()
-
-    def attempt(path: Path) -> Tensor | UnreadablePictureError:
-        try:
-            return load(path)
-        except UnreadablePictureError as error:
-            return error
-        except Exception as error:  # whatever it was, it must not stop the other pictures
-            return UnreadablePictureError(f'{path} cannot be read ({sentence(error)})')
-
-    def results() -> Loaded:
-        return [(path, future.result()) for path, future in waiting.popleft()]
-
-    rest = iter(paths)
-    pool = ThreadPoolExecutor(threads)
-    try:
-        while chunk := list(islice(rest, batch_size)):
-            waiting.append([(path, pool.submit(attempt, path)) for path in chunk])
-            if len(waiting) > 1:
-                yield results()
-        while waiting:
-            yield results()
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the rest
+# Files
 
 
 def read_paths(
@@ -218,19 +124,11 @@ def read_paths(
 ) -> Iterator[tuple[Path, Reading | UnreadablePictureError]]:
     """Reads any number of files in their order; what cannot be read comes out as its error."""
     transform = get_transform(system.hparams['img_size'], rotation=rotation)
-    for batch in load_batches(paths, lambda path: transform(_open(path)), batch_size=batch_size):
+    for batch in load_batches(paths, lambda path: transform(open_named(path)), batch_size=batch_size):
         images = [image for _, image in batch if isinstance(image, Tensor)]
         readings = iter(read_batch(system, torch.stack(images), top_k=top_k) if images else [])
         for path, image in batch:
             yield path, next(readings) if isinstance(image, Tensor) else image
-
-
-def _open(path: Path) -> Image.Image:
-    if path.is_dir():
-        raise UnreadablePictureError(f'{path} is a folder without a picture')
-    if has_magic(str(path)) and not path.exists():
-        raise UnreadablePictureError(f'no file matches {path}')
-    return open_image(path)
 
 
 def _lines(path: Path, reading: Reading, *, as_json: bool) -> Iterator[str]:
@@ -261,9 +159,7 @@ def _parser() -> Parser:
 @door
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # names of files and readings can hold what the locale cannot show
-        sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
+    accept_any_text()
     paths = find_some(arguments.images)
     system = load_system(arguments.checkpoint, arguments.overrides, device=pick_device(arguments.device))
     total = failed = 0

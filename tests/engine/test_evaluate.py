@@ -193,6 +193,7 @@ def test_case_and_punctuation_of_labels(checkpoint, tmp_path, capsys):
     assert labels('--cased')[0] == ['Its', '12kg']
     assert labels('--punctuation')[0] == ['its', '12kg!', '!!']
     assert labels('--no-normalize_unicode')[0] == ['its', 'kg']
+    assert labels('charset_test=gIkt12')[0] == ['It', '12kg']
 
 
 def test_a_model_of_another_alphabet_is_judged_in_it(tmp_path, capsys):
@@ -297,6 +298,8 @@ def test_a_failing_test_leaves_no_predictions(checkpoint, right, tmp_path, capsy
         (['{checkpoint}', '--sets', '{right}', 'widht=1'], 'width'),
         (['{checkpoint}', '--sets', '{right}', 'leaky_relu=perhaps'], 'leaky_relu'),
         (['{checkpoint}', '--sets', '{right}', '--new'], '--new'),
+        (['{checkpoint}', '--sets', '{right}', '--cased', 'charset_test=ABC'], '--cased'),
+        (['{checkpoint}', '--sets', '{right}', '--rotation', 'nan'], '--rotation'),
         (['{checkpoint}', '--sets', '{right}', '--predictions', 'p.txt'], 'p.txt'),
         (['{checkpoint}', '--sets', '{right}', '--num_workers', '-1'], '--num_workers'),
         (['{checkpoint}', '--sets', '{right}/images/0.png'], '0.png'),

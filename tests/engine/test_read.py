@@ -12,7 +12,8 @@ import torch
 from conftest import draw_word
 from PIL import Image
 
-from strhub.engine.read import find_images, main, read_batch, read_images
+from strhub.engine.images import find_images
+from strhub.engine.read import main, read_batch, read_images
 from strhub.tokenizer import CTCTokenizer
 
 ROOT = Path(__file__).parents[2]
