@@ -18,8 +18,37 @@ ENDINGS = ('', '', '', 'co', 'ix', 'ia', 'ex', 'on', 'ton', 'ville', 'er', 'son'
 UNITS = ('kg', 'g', 'mg', 'ml', 'l', 'cm', 'mm', 'km', 'm', 'km/h', 'mph', 'oz', 'lb', 'ft', 'GB', 'MB', 'W', 'kW', 'V',
          'Hz', 'C', 'F', '%', 'x', 'pm', 'am', 'th', 'nd', 'rd', 'st', 'min', 'hrs', 'pcs', '+', 'D', 'L', 'P')  # fmt: skip
 DOMAINS = ('com', 'com', 'com', 'org', 'net', 'co.uk', 'de', 'fr', 'edu', 'gov', 'sg', 'info', 'tv', 'io')
-COMMON = 35  # lists up to this size hold the words of everyday language
+# The lists by size, the largest of which is one group, and how often a word comes from each: what is common in the
+# language is common on signs.
+GROUPS = ((10, 0.3), (20, 0.25), (35, 0.3), (99, 0.15))
 MAX_TRIES = 1000
+
+# What shops, streets and doors say more often than books do.
+SIGNS = tuple(
+    """
+    access air airport alarm alley arrivals art ATM auto avenue B&B bakery bank bar bargain barber beach beauty bed beer
+    best bike bistro blvd boat book books bottle boutique boulevard box bread breakfast bridge building burger bus
+    business butcher buy by cab cafe cake call camera car card care cars cash casino caution center central centre charge
+    check chicken children chips church cinema city cleaners clinic closed clothing club co coffee cold college company
+    computer copy corner court craft cream credit cut cycle daily danger deli dental departures design diner dinner
+    discount do doctor dog door down dr drink drinks drive drugs dry east eat electric elevator emergency enjoy enter
+    entrance events exit express family farm fashion fast fire first fish fitness floor flowers food for free fresh from
+    fruit fuel furniture gallery games garage garden gas gate gift gifts girls gold golf good grand great green grill
+    grocery group gym hair hall happy hardware health help here high highway home hospital hot hotel hour hours house ice
+    in inc information inn insurance international island it jewelry juice keep keys kids kitchen lane laundry law left
+    library lift limited line liquor live loan lounge love ltd lunch made main market meat media men menu metro mini
+    mobile money motel motor museum music nail national new news night no north not now of off office oil old on one
+    only open optical or out outlet oven paint palace paper park parking party pay pet pharmacy phone photo pizza place
+    please plaza police pool port post press price print private public pub pull pump push quality radio rail rd ready
+    real red rent repair reserved rest restaurant restrooms right river road room rooms royal safety sale salon school
+    sea seafood security self service shoe shoes shop shopping show silver slow smoking soup south spa special speed
+    sport sports square st stadium staff stairs star station steak stop storage store street studio style subway summer
+    sun super supermarket sushi swimming tax taxi tea technology telephone terminal thai thank the theatre ticket tickets
+    time tires to toilet toilets top tour tours towing town toys trade traffic train travel truck TV university up used
+    vacation valley value video view village visa visit wait walk wanted warning wash watch water way we wedding welcome
+    west wet wine wireless with women wood work world yard yes yield yoga you your youth zone zoo
+    """.split()
+)
 
 # Cumulative shares of what a word is, and of the case it is written in: near those of real scene words, where upper case
 # leads by far.
@@ -29,19 +58,17 @@ CASES = (('upper', 0.55), ('capital', 0.79), ('lower', 0.975), ('mixed', 1.0))
 
 
 @cache
-def packed_words() -> tuple[tuple[str, ...], int]:
-    """The vendored words, most common first, and how many of them are common."""
+def packed_words() -> tuple[tuple[str, ...], ...]:
+    """The vendored words in groups, the most common first."""
     text = gzip.decompress(files('strhub.data.synth').joinpath('words.txt.gz').read_bytes()).decode('ascii')
-    words: list[str] = []
-    common = 0
+    groups: list[list[str]] = [[] for _ in GROUPS]
+    group = groups[0]
     for line in text.splitlines():
-        if not line.startswith('# '):
-            words.append(line)
-        elif int(line[2:]) <= COMMON:
-            continue
-        elif not common:
-            common = len(words)
-    return tuple(words), common or len(words)
+        if line.startswith('# '):
+            group = next(group for group, (size, _) in zip(groups, GROUPS, strict=True) if int(line[2:]) <= size)
+        else:
+            group.append(line)
+    return tuple(map(tuple, groups))
 
 
 def read_words(path: str | Path) -> tuple[str, ...]:
@@ -76,13 +103,10 @@ class WordSource:
         self.max_length = max_length
         self._allowed = frozenset(charset)
         self._is_own = path is not None
-        words, self._common = packed_words() if path is None else (read_words(path), 0)
-        # Casing changes letters, so a word is kept if one of its forms can be spelt.
-        self._words = tuple(word for word in words if len(word) <= max_length and any(map(self.can_spell, forms(word))))
-        if len(self._words) < len(words) and not self._is_own:
-            common = frozenset(words[: self._common])
-            self._common = sum(word in common for word in self._words)
-        if self._is_own and not self._words:
+        groups = packed_words() if path is None else (read_words(path),)
+        self._groups = tuple(tuple(filter(self._is_usable, group)) for group in groups)
+        self._signs = tuple(filter(self._is_usable, SIGNS))
+        if self._is_own and not self._groups[0]:
             raise ValueError(
                 f'no word of {path} can be written with the charset {charset[:40]!r} in at most {max_length} characters'
             )
@@ -90,41 +114,49 @@ class WordSource:
     def draw(self, rng: Random, *, difficulty: float = 1.0) -> str:
         """One label; at difficulty 0 short plain words and numbers, at 1 everything."""
         longest = min(self.max_length, 4 + round(21 * difficulty))
+        if not self._is_own and self._allowed.isdisjoint(
+            LETTERS + DIGITS
+        ):  # another script, for which there are no lists
+            return ''.join(rng.choices(self.charset, k=rng.randint(1, min(8, longest))))
         for _ in range(MAX_TRIES):
             label = self._own(rng) if self._is_own else self._make(rng, difficulty)
             if 0 < len(label) <= longest and self.can_spell(label):
                 return label
-        # A charset that spells hardly any word, e.g. of another script: any of its characters in any order.
-        if self._is_own:
-            return min((form for word in self._words[:100] for form in forms(word) if self.can_spell(form)), key=len)
-        return ''.join(rng.choices(self.charset, k=rng.randint(1, min(8, longest))))
+        # A few odd letters spell hardly any word.
+        return self._own(rng) if self._is_own else ''.join(rng.choices(self.charset, k=rng.randint(1, min(8, longest))))
 
     def can_spell(self, label: str) -> bool:
         return self._allowed.issuperset(label)
 
+    def _is_usable(self, word: str) -> bool:
+        """Whether it can be spelt in one case or another."""
+        return len(word) <= self.max_length and any(map(self.can_spell, forms(word)))
+
     def _own(self, rng: Random) -> str:
-        word = rng.choice(self._words)
-        return word if self.can_spell(word) else next(form for form in forms(word) if self.can_spell(form))
+        word = rng.choice(self._groups[0])
+        return word if self.can_spell(word) else next(filter(self.can_spell, forms(word)))
 
     def _make(self, rng: Random, difficulty: float) -> str:
         kind = pick(rng, KINDS)
-        if kind == 'word' or (kind not in ('name', 'number') and rng.random() > difficulty):
-            label = self._word(rng)
-        elif kind == 'name':
-            label = name(rng)
-        else:
-            return MAKERS[kind](rng)
-        label = change_case(label, rng)
+        if kind == 'number':
+            return number(rng)
+        if kind not in ('word', 'name'):
+            if rng.random() < difficulty:
+                return MAKERS[kind](rng)
+            kind = 'word'
+        label = change_case(self._word(rng) if kind == 'word' else name(rng), rng)
         return punctuate(label, rng) if rng.random() < 0.07 * difficulty else label
 
     def _word(self, rng: Random) -> str:
-        if not self._words:
-            return name(rng)
-        common = self._common and rng.random() < 0.75
-        # The lists hold each word once; on signs short ones are far more frequent.
-        words = (self._words[rng.randrange(self._common if common else len(self._words))] for _ in range(2))
-        first, second = words
-        return min(first, second, key=len) if rng.random() < 0.8 else first
+        if self._signs and rng.random() < 0.12:
+            return rng.choice(self._signs)
+        value = rng.random()
+        for words, (_, share) in zip(self._groups, GROUPS, strict=True):
+            value -= share
+            if value < 0 and words:
+                # The lists hold each word once; where people write, short ones are far more frequent.
+                return min((rng.choice(words) for _ in range(rng.choice((1, 2, 3, 4)))), key=len)
+        return name(rng)
 
 
 def forms(word: str) -> tuple[str, ...]:
