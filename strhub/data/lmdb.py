@@ -138,38 +138,43 @@ class LmdbReader:
 class LmdbWriter:
     """Writes a new LMDB, which appears at `path` only when it is complete.
 
-    Until then it is the hidden folder `.NAME.partial` beside it, removed when the `with` block ends by an error.
+    Until then it is the hidden folder `.NAME.partial` beside it, removed when the `with` block ends by an error. With
+    `resume` it is kept, and the next writer of the same path goes on after the `count` records that it holds.
 
         with LmdbWriter('data/train/mine') as writer:
             writer.write(image_bytes, 'label')
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, resume: bool = False) -> None:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100  (Path.resolve would follow a link at the target)
         if not overwrite and os.path.lexists(self.path):
             raise FileExistsError(f'{path} exists already: give another name, remove it, or ask to overwrite it')
         if self.path.exists() and not (is_lmdb(self.path) or _is_empty_folder(self.path)):
             raise FileExistsError(f'{path} exists and is not an LMDB, so it is not overwritten: give another name')
         self.count = 0
-        self._partial = self.path.with_name(f'.{self.path.name}.partial')
+        self.resume = resume
+        self.partial = self.path.with_name(f'.{self.path.name}.partial')
         self._batch: list[tuple[bytes, bytes]] = []
         self._bytes = 0
         self._env: lmdb.Environment | None = None
 
     def __enter__(self) -> LmdbWriter:
-        self._partial.parent.mkdir(parents=True, exist_ok=True)
-        if self._partial.exists():  # of a run that was killed
-            shutil.rmtree(self._partial)
-        self._env = lmdb.open(str(self._partial), map_size=FIRST_MAP_SIZE, lock=False, sync=False)
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        if self.partial.exists() and not self.resume:  # of a run that was killed
+            shutil.rmtree(self.partial)
+        self._env = lmdb.open(str(self.partial), map_size=FIRST_MAP_SIZE, lock=False, sync=False)
+        with self._env.begin() as txn:
+            self.count = int(txn.get(COUNT_KEY, b'0'))
         return self
 
     def write(self, image: bytes, label: str) -> None:
         """Adds a record: the encoded picture as it is, and its label."""
         if self._env is None:
             raise ValueError(f'the writer of {self.path} is not open: use it in a `with` block')
-        self.count += 1
-        self._add(image_key(self.count), image)
-        self._add(label_key(self.count), label.encode())
+        record = self.count + 1
+        self._add(image_key(record), image)
+        self._add(label_key(record), label.encode())
+        self.count = record  # now that both are there: Ctrl-C may come between any two lines
         if self._bytes > BATCH_BYTES:
             self._flush()
 
@@ -181,14 +186,16 @@ class LmdbWriter:
             if kind is None:
                 self._finish()
                 complete = True
+            elif self.resume:
+                self._flush()
         finally:
             if self._env is not None:
                 self._env.close()
                 self._env = None
             if complete:
                 self._publish()
-            else:
-                shutil.rmtree(self._partial, ignore_errors=True)
+            elif not self.resume:
+                shutil.rmtree(self.partial, ignore_errors=True)
 
     def _add(self, key: bytes, value: bytes) -> None:
         self._batch.append((key, value))
@@ -196,6 +203,8 @@ class LmdbWriter:
 
     def _flush(self) -> None:
         assert self._env is not None
+        # in the same transaction as the records, so that a killed run can be resumed
+        self._batch.append((COUNT_KEY, b'%d' % self.count))
         while True:
             try:
                 with self._env.begin(write=True) as txn:
@@ -205,14 +214,13 @@ class LmdbWriter:
             except lmdb.MapFullError:  # nothing of the transaction was written: double the room and write it again
                 self._env.set_mapsize(2 * self._env.info()['map_size'])
             except lmdb.Error as error:
-                raise OSError(f'{self.path} cannot be written ({_reason(error, self._partial)})') from None
+                raise OSError(f'{self.path} cannot be written ({_reason(error, self.partial)})') from None
         self._batch, self._bytes = [], 0
 
     def _finish(self) -> None:
         assert self._env is not None
         if not self.count:
             raise ValueError(f'there was no picture to write, so {self.path} was not made')
-        self._add(COUNT_KEY, str(self.count).encode())
         self._flush()
         self._env.sync(True)
 
@@ -221,7 +229,7 @@ class LmdbWriter:
         if self.path.exists():
             shutil.rmtree(old, ignore_errors=True)
             self.path.rename(old)
-        self._partial.rename(self.path)
+        self.partial.rename(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,0 +1,188 @@
+"""`strhub render`: an LMDB of rendered words, made by all cores, and gone on with after an interruption."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import signal
+import string
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from strhub.data.synth.fonts import FontBook
+from strhub.data.synth.words import WordSource
+
+PRINTABLE = string.digits + string.ascii_letters + string.punctuation  # the 94 of the full charset
+CHUNK = 64  # words that a worker draws at a time
+QUALITY = 92  # of JPEG: twice as small as 98, and nothing to be seen
+SETTINGS = 'render.json'  # lies beside the records and says how they were made
+ON_SHEET = 96
+
+EXAMPLES = """\
+examples:
+  strhub render --count 100000 --out data/train/synth/rendered
+  strhub render --count 2000 --seed 7 --out data/val/rendered --sheet words.png
+  strhub render --count 50000 --out plates --words plates.txt --charset 0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ
+  strhub render --count 50000 --out greek --charset αβγδεζηθικλμνξοπρστυφχψω --fonts my/greek/fonts
+
+Ctrl-C keeps what is done; the same command goes on from there."""
+
+
+class Painter:
+    """Draws and encodes words by number; travels to the workers."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.words = WordSource(settings['charset'], max_length=settings['max_length'], path=settings['words'])
+        self.fonts = FontBook(settings['charset'], folder=settings['fonts'])
+
+    def __call__(self, numbers: range) -> list[tuple[bytes, str]]:
+        from strhub.data.synth.render import render_word
+
+        done = []
+        for number in numbers:
+            image, label = render_word(
+                self.settings['seed'],
+                number,
+                difficulty=self.settings['difficulty'],
+                words=self.words,
+                fonts=self.fonts,
+            )
+            if size := self.settings['size']:
+                image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+            stream = BytesIO()
+            image.save(stream, 'JPEG', quality=QUALITY)
+            done.append((stream.getvalue(), label))
+        return done
+
+
+def render(out: Path, *, count: int, settings: dict[str, Any], jobs: int = 1, show_progress: bool = True) -> None:
+    """Writes `count` rendered words to the LMDB `out`, going on where an interrupted run with equal settings stopped."""
+    from strhub.data.lmdb import LmdbWriter
+
+    if count < 1 or jobs < 1:
+        raise ValueError(f'count is {count} and jobs {jobs}: give at least 1 of each')
+    painter = Painter(settings)
+    writer = LmdbWriter(out, resume=True)
+    note = writer.partial / SETTINGS
+    described = {**settings, 'words': _digest(settings['words'])}
+    if writer.partial.exists():
+        _check_settings(note, described)
+    with writer:
+        note.write_text(json.dumps(described, indent=1))
+        if writer.count > count:
+            raise ValueError(f'{writer.partial} holds {writer.count} words already: ask for as many, or remove it')
+        chunks = [range(first, min(first + CHUNK, count)) for first in range(writer.count, count, CHUNK)]
+        bar = tqdm(total=count, initial=writer.count, unit=' words', disable=not show_progress)
+        with bar, _workers(painter, min(jobs, len(chunks))) as results:
+            for words in results(chunks):
+                for image, label in words:
+                    writer.write(image, label)
+                bar.update(len(words))
+
+
+def _check_settings(note: Path, described: dict[str, Any]) -> None:
+    """Refuses to go on with records that were made otherwise."""
+    try:
+        earlier = json.loads(note.read_text())
+    except (OSError, ValueError):
+        earlier = {}
+    if changed := [key for key in described if earlier.get(key) != described[key]]:
+        raise ValueError(
+            f'{note.parent} holds words of an interrupted run with another {", ".join(changed)}: repeat the command as it '
+            'was, or remove that folder'
+        )
+
+
+def _digest(words: str | None) -> str | None:
+    return None if words is None else sha256(Path(words).read_bytes()).hexdigest()
+
+
+@contextmanager
+def _workers(painter: Painter, jobs: int) -> Iterator[Any]:
+    """A `map` that keeps the order; in this process for one job."""
+    if jobs <= 1:
+        yield partial(map, painter)
+        return
+    # spawned, not forked: the parent may have threads by now, and workers start in half a second
+    with multiprocessing.get_context('spawn').Pool(jobs, _ignore_interrupt) as pool:
+        yield partial(pool.imap, painter)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C goes to all processes; the parent alone answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition('x')
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f'{text!r} is not HEIGHTxWIDTH, e.g. 32x128')
+    return int(height), int(width)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='strhub render',
+        description='Renders words into an LMDB to train or test with; nothing is downloaded.',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--count', type=int, required=True, metavar='N', help='how many words')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the LMDB to make')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='another seed gives other words (default: 0)')
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    parser.add_argument('--jobs', type=int, default=cores, metavar='N', help=f'processes (default: {cores}, all cores)')
+    parser.add_argument('--words', metavar='FILE', help='words to draw, one a line, instead of ours')
+    parser.add_argument('--fonts', metavar='DIR', help='fonts to draw with (.ttf, .otf), instead of ours')
+    parser.add_argument('--charset', default=PRINTABLE, help='characters that may occur (default: 94 printable ASCII)')
+    parser.add_argument(
+        '--max_length', '--max-length', type=int, default=25, metavar='N', help='of a label (default: 25)'
+    )
+    parser.add_argument(
+        '--size', type=_size, metavar='HxW', help='of all pictures, e.g. 32x128 (default: as words come)'
+    )
+    parser.add_argument(
+        '--difficulty', type=float, default=1.0, metavar='D', help='0 clean ... 1 everything (default: 1)'
+    )
+    parser.add_argument('--sheet', type=Path, metavar='FILE', help=f'also save a sheet of {ON_SHEET} of them')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = make_parser().parse_args(argv)
+    if not 0 <= arguments.difficulty <= 1:
+        raise ValueError(f'--difficulty is {arguments.difficulty}: give a number from 0 to 1')
+    settings = {name: getattr(arguments, name) for name in ('seed', 'charset', 'max_length', 'difficulty', 'words')}
+    settings['fonts'] = arguments.fonts and str(Path(arguments.fonts).resolve())
+    settings['size'] = arguments.size and list(arguments.size)
+    try:
+        render(arguments.out, count=arguments.count, settings=settings, jobs=arguments.jobs)
+    except KeyboardInterrupt:
+        print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)
+        raise
+    print(f'{arguments.out}: {arguments.count} words')
+    if arguments.sheet:
+        _save_sheet(arguments.out, arguments.sheet, settings)
+
+
+def _save_sheet(words: Path, sheet: Path, settings: dict[str, Any]) -> None:
+    from strhub.data.dataset import open_set
+    from strhub.data.inspect import contact_sheet
+    from strhub.data.labels import LabelRules
+
+    rules = LabelRules(settings['charset'], settings['max_length'], remove_whitespace=False, normalize_unicode=False)
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet([open_set(words, rules)], count=ON_SHEET).save(sheet)
+    print(f'{sheet}: {ON_SHEET} of them')
