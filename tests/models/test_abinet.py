@@ -122,7 +122,7 @@ def test_losses_and_gradients(case: str) -> None:
     parity.fill(system).train(entry['mode'] == 'train')
     if case.endswith('val_loss'):
         logits, loss, numel = system.forward_logits_loss(parity.images(6), LABELS)
-        found = {'logits_shape': list(logits.shape), 'loss_numel': numel}
+        found: dict[str, Any] = {'logits_shape': list(logits.shape), 'loss_numel': numel}
     else:
         losses = system.losses(parity.images(6), LABELS, apart='pretrain' in case)
         loss = system.total_loss(losses)
@@ -322,7 +322,7 @@ def run(*callbacks: pl.Callback, steps: int = STEPS, resume: Path | None = None,
         callbacks=list(callbacks),
     )
     batch = torch.rand(2, 3, 16, 32), ['ab', 'cab']
-    loader = DataLoader([batch] * (steps // 2), batch_size=None)  # type: ignore[arg-type]
+    loader: DataLoader = DataLoader([batch] * (steps // 2), batch_size=None)  # type: ignore[arg-type]
     trainer.fit(system, loader, ckpt_path=resume)
     return system
 
