@@ -104,7 +104,7 @@ for module in sys.argv[1:]:
     [
         ('import strhub', {'torch', 'timm', 'lightning'}),
         ('import strhub.__main__', {'torch', 'timm', 'lightning'}),
-        ('import strhub.models.zoo', OPTIONAL),
+        ('import strhub.models.zoo', OPTIONAL - {'rich'}),  # Lightning imports rich where it is installed
         ('import strhub.data.module', {'timm'} | OPTIONAL - {'rich'}),
     ],
 )
