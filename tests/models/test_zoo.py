@@ -1,6 +1,7 @@
 """Models by name, their hyper-parameters, and published weights from a folder, the cache or a server."""
 
 import hashlib
+import string
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from shrunk import images
 
 from strhub.models import weights, zoo
 from strhub.models.config import compose
 from strhub.models.utils import create_model, load_from_checkpoint, parse_model_args
-from strhub.models.zoo import MODELS, build, hparams
+from strhub.models.zoo import MODELS, build, config_dir, hparams
+from strhub.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize('name', ['crnn-tiny', 'crnn_tiny'])
@@ -60,6 +63,13 @@ def test_hyper_parameters_take_the_type_that_they_have_in_the_model() -> None:
     assert type(changed['lr']) is float
     assert (changed['dropout'], changed['decode_ar'], changed['refine_iters']) == (0.2, False, 3)
     assert changed['img_size'] == [32, 64]
+
+
+@pytest.mark.parametrize('file', (config_dir() / 'charset').glob('*.yaml'), ids=lambda file: file.stem)
+def test_charsets_have_as_many_characters_as_their_name_says(file: Path) -> None:
+    charset = yaml.safe_load(file.read_text('utf-8'))['model']['charset_train']
+    assert len(Tokenizer(charset).charset) == int(file.stem.partition('_')[0])
+    assert all(c in string.printable for c in charset)
 
 
 def test_hparams_are_fresh_every_time() -> None:
