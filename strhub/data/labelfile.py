@@ -139,7 +139,9 @@ def _judge(found: LabelledFolder) -> None:
     if not found.labels and not found.faults:
         raise ValueError(f'{found.source} is empty: expected a picture and its label on each line')
     if sum(found.faults.values()) > len(found.labels) or all(found.missing):
-        raise ValueError(f'most lines cannot be used: {found.summary()}; see `strhub convert --help` for the formats')
+        raise ValueError(
+            f'most lines cannot be used: {found.summary()}; see `strhub convert folder --help` for the formats'
+        )
 
 
 def read_names(folder: Path) -> LabelledFolder:
@@ -153,8 +155,9 @@ def read_names(folder: Path) -> LabelledFolder:
     labels = [label_of_name(name) for name in names]
     # word_1.png, word_2.png … and 0001.png, 0002.png … are numbered, not labelled: to learn them would be nonsense.
     if len(names) > 2 and (len(set(labels)) == 1 or all(os.path.splitext(name)[0].isdigit() for name in names)):  # noqa: PTH122
-        others = sorted(p.name for p in (*folder.glob('*.*'), *folder.parent.glob('*.*')) if p.suffix in LABEL_SUFFIXES)
-        hint = f'; there is {others[0]}: give the path of that file' if others else ''
+        files = (path for place in (folder, folder.parent) for path in sorted(place.iterdir()))
+        other = next((p for p in files if p.suffix in LABEL_SUFFIXES and p.stem.startswith(('label', 'gt'))), None)
+        hint = f'; there is {other}: give that path' if other else ''
         raise ValueError(
             f'{folder} has no label file ({", ".join(LABEL_FILES)}) and its pictures are numbered, not named after '
             f'their labels: {names[0]}, {names[1]} …{hint}'

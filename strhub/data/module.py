@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, WordDataset, build_tree_dataset
 from strhub.data.labels import LabelRules
+from strhub.data.sampler import EpochSampler
 from strhub.data.transforms import WordTransform, get_transform
 
 logger = logging.getLogger(__name__)
@@ -28,55 +28,6 @@ HELD_OUT_SEED = 0x5EED0FF  # no run's own seed, one hopes; the same for all runs
 
 Batch = tuple[Tensor, list[str]]
 Words = WordDataset | TreeDataset
-
-
-class EpochSampler(Sampler[int]):
-    """Global keys, epoch * length + index, of one epoch: in the order that (seed, epoch) decides, or in sequence.
-
-    Args:
-        length: of the data set.
-        shuffle: whether the order is random.
-        rank, world: this process has every `world`-th key, beginning with the `rank`-th.
-        equal: give all processes equally many keys, some of them twice, as training in step needs it.
-        start: epoch -> how many keys of it were used by an earlier run and are skipped; `len` stays the same.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        *,
-        shuffle: bool,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        equal: bool = True,
-        start: Callable[[int], int] | None = None,
-    ) -> None:
-        self.length = length
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank, self.world = rank, world
-        self.equal = equal
-        self.start = start
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        behind = 0 if self.equal else self.rank
-        return max(0, -(-(self.length - behind) // self.world))
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.arange(self.length, dtype=np.int32 if self.length < 2**31 else np.int64)
-        if self.shuffle:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        places = self.rank + self.world * np.arange(len(self), dtype=np.int64)
-        order = order.take(places, mode='wrap')[self.start(self.epoch) if self.start else 0 :]
-        first = self.epoch * self.length
-        for at in range(0, len(order), 65536):  # as Python's numbers, a million records at once would take 60 MB
-            yield from (first + order[at : at + 65536].astype(np.int64)).tolist()
 
 
 def collate(items: Sequence[tuple[Tensor, str]]) -> Batch:
