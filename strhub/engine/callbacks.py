@@ -1,0 +1,318 @@
+"""What keeps a training safe: same numbers after a resume, checkpoints, Ctrl-C, losses that are no numbers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class TrainingInterruptedError(Exception):
+    """Training was stopped by a signal; by then the last checkpoint is written."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f'stopped by {signal.Signals(signum).name}')
+        self.signum = signum
+        self.checkpoint: Path | None = None
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss is nan or inf: nothing that follows could be of use."""
+
+
+class Reproducible(pl.Callback):
+    """Makes a step's randomness depend on its place in the training alone, and puts a resumed run in its place.
+
+    Every batch seeds the generators from (seed, epoch, batch, rank), so dropout and permutations are what they would
+    have been in a run that was never interrupted; the data module is told how many batches to skip.
+
+    Args:
+        facts: what has to be the same in a resumed run, by the name of its override.
+    """
+
+    def __init__(self, seed: int, facts: dict[str, Any]) -> None:
+        self.seed = seed
+        self.facts = facts
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.facts['number of devices'] = trainer.world_size
+        self.facts['trainer.accumulate_grad_batches'] = trainer.accumulate_grad_batches
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
+        place = (self.seed, trainer.current_epoch, index, trainer.global_rank)
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {'facts': self.facts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in state_dict['facts'].items():
+            if self.facts[name] != value:
+                raise ValueError(
+                    f'the run to resume had {name}={value} and this one has {self.facts[name]}: resume with the same, '
+                    'or start a new run from its weights with pretrained= in place of ckpt_path='
+                )
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if (data := getattr(trainer, 'datamodule', None)) is None or 'loops' not in checkpoint:
+            return
+        loops = checkpoint['loops']['fit_loop']
+        # `processed` also counts the batch whose on_train_batch_end wrote the checkpoint
+        data.start_batch = loops['epoch_loop.batch_progress']['current']['processed']
+        data.start_epoch = loops['epoch_progress']['current']['processed']
+
+
+class ValidateEvery(pl.Callback):
+    """Validation after every so many optimiser steps, at the end of shorter epochs, and after the last step.
+
+    Args:
+        interval: steps if an integer, else a share of the epoch's steps.
+    """
+
+    NEVER = sys.maxsize  # Lightning validates after each `val_check_batch` batches
+
+    def __init__(self, interval: int | float) -> None:
+        if interval <= 0:
+            raise ValueError(f'trainer.val_check_interval is {interval}: give steps, e.g. 1000, or a share of an epoch')
+        self.interval = interval
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.plan(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.plan(trainer)
+
+    def plan(self, trainer: pl.Trainer) -> None:
+        """Tells Lightning whether to validate after the batch that has just ended."""
+        accumulate = trainer.accumulate_grad_batches
+        epoch_steps = -(-trainer.num_training_batches // accumulate)
+        interval = self.interval
+        steps = interval if isinstance(interval, int) else max(1, round(interval * epoch_steps))
+        batches_done = trainer.fit_loop.batch_idx + 1
+        has_stepped = batches_done % accumulate == 0 or trainer.is_last_batch
+        step = trainer.global_step
+        is_last_step = step >= trainer.estimated_stepping_batches
+        is_due = step % steps == 0 or is_last_step or (trainer.is_last_batch and epoch_steps < steps)
+        trainer.val_check_batch = 1 if step and has_stepped and is_due else self.NEVER
+
+
+class StopOnSignal(pl.Callback):
+    """Lets Ctrl-C and SIGTERM end the training between two steps; a second signal ends it at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    ASK_EVERY = 16  # batches, where several processes have to agree
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.process = os.getpid()
+        self.previous: dict[int, Any] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == 'fit':
+            self.install()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.install()  # Lightning has put its own in front meanwhile
+
+    def install(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for signum in self.SIGNALS:
+                handler = signal.signal(signum, self.handle)
+                self.previous.setdefault(signum, handler)
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:
+            # A worker of the data loader has inherited this: Ctrl-C is the training's business, SIGTERM its own.
+            if signum == signal.SIGTERM:
+                os._exit(128 + signum)
+            return
+        if self.received is not None:
+            os._exit(128 + signum)
+        self.received = signum
+        log.warning('stopping after this step; once more to stop at once, without saving')
+
+    def restore(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in self.previous.items():
+                signal.signal(signum, handler)
+        self.previous = {}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # A checkpoint must lie between two optimiser steps and not between two epochs.
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+            self.stop(trainer, is_time_to_ask=(batch_idx + 1) % self.ASK_EVERY == 0)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # The validation after the last step is better finished.
+        if not trainer.sanity_checking and trainer.global_step < trainer.estimated_stepping_batches:
+            self.stop(trainer, is_time_to_ask=False)
+
+    def stop(self, trainer: pl.Trainer, *, is_time_to_ask: bool) -> None:
+        signum = self.received
+        if trainer.world_size > 1:
+            # All processes have to stop at the same step, so they ask each other, seldom since asking costs time.
+            if not is_time_to_ask:
+                return
+            received = torch.tensor(signum or 0, device=trainer.strategy.root_device)
+            signum = int(trainer.strategy.reduce(received, reduce_op='max')) or None
+        if signum is not None:
+            raise TrainingInterruptedError(signum)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.restore()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.restore()
+
+
+class FiniteLoss(pl.Callback):
+    """Ends the training when the loss is nan or inf, and saves the batch.
+
+    A loss is looked at one step later, when the device has long computed it: asking at once would make it wait.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pending: tuple[Tensor, torch.cuda.Event | None, Any, int] | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.look(trainer)
+        is_finite = torch.isfinite(outputs['loss'].detach())
+        if trainer.world_size > 1:  # the processes have to end together
+            is_finite = torch.stack([is_finite, trainer.strategy.reduce(is_finite.float(), reduce_op='mean') == 1])
+        event = None
+        if is_finite.is_cuda:
+            is_finite = is_finite.to('cpu', non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self.pending = is_finite, event, batch, trainer.global_step
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.look(trainer)  # before a checkpoint is written
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.look(trainer)
+
+    def look(self, trainer: pl.Trainer) -> None:
+        if self.pending is None:
+            return
+        (is_finite, event, (images, labels), step), self.pending = self.pending, None
+        if event is not None:
+            event.synchronize()
+        if is_finite.all():
+            return
+        path = self.folder / f'nonfinite_step_{step:06d}_rank_{trainer.global_rank}.pt'
+        torch.save({'images': images.cpu(), 'labels': list(labels), 'step': step}, path)
+        last = self.folder / 'checkpoints' / 'last.ckpt'
+        resume = f'resume before it with ckpt_path={last} and ' if last.exists() else ''
+        raise NonFiniteLossError(
+            f'the loss of step {step} is nan or inf, so training stopped; its pictures and labels are in {path}: '
+            f'{resume}try a lower model.lr or trainer.precision=32-true'
+        )
+
+
+class Checkpoints(pl.callbacks.Checkpoint):
+    """Keeps the best checkpoints by a validation metric and the last one, each written beside and then renamed.
+
+    Args:
+        folder: where they go.
+        monitor: the metric, the higher the better.
+        top_k: how many of the best to keep.
+    """
+
+    def __init__(self, folder: Path, *, monitor: str, top_k: int) -> None:
+        self.folder, self.monitor, self.top_k = folder, monitor, top_k
+        self.best: list[tuple[float, int, str]] = []  # (score, step, file name), the best first
+
+    @property
+    def last_path(self) -> Path:
+        return self.folder / 'last.ckpt'
+
+    @property
+    def best_path(self) -> Path | None:
+        """The best checkpoint, or the last one if none was judged."""
+        if self.best:
+            return self.folder / self.best[0][2]
+        return self.last_path if self.last_path.exists() else None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == 'fit' and not trainer.sanity_checking:
+            score = trainer.callback_metrics.get(self.monitor)
+            self.keep(trainer, None if score is None else float(score))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.save(trainer, self.last_path)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, TrainingInterruptedError):
+            self.save(trainer, self.last_path)
+            exception.checkpoint = self.last_path
+
+    def keep(self, trainer: pl.Trainer, score: float | None) -> None:
+        """Writes `last`, and gives it a name of its own if its score is among the best."""
+        name = None
+        dropped: list[tuple[float, int, str]] = []
+        if score is not None and self.top_k:
+            name = f'step_{trainer.global_step:06d}-acc_{score:.2f}.ckpt'
+            # of equals the later is the better
+            ranked = sorted([*self.best, (score, trainer.global_step, name)], reverse=True)
+            self.best, dropped = ranked[: self.top_k], ranked[self.top_k :]
+        self.save(trainer, self.last_path)
+        if not trainer.is_global_zero:
+            return
+        if name in [kept for *_, kept in self.best]:
+            link_or_copy(self.last_path, self.folder / str(name))
+        for *_, old in dropped:
+            if old != name:
+                (self.folder / old).unlink(missing_ok=True)
+
+    def keep_averaged(self, trainer: pl.Trainer, score: float) -> None:
+        """Writes what the training was for if weights were averaged at its end: weights alone, whatever their score."""
+        name = f'averaged-acc_{score:.2f}.ckpt'
+        self.save(trainer, self.folder / name, weights_only=True)
+        self.best = sorted([*self.best, (score, trainer.global_step, name)], reverse=True)
+
+    def save(self, trainer: pl.Trainer, path: Path, *, weights_only: bool = False) -> None:
+        beside = path.with_suffix('.partial')
+        trainer.save_checkpoint(beside, weights_only=weights_only)
+        if trainer.is_global_zero:
+            beside.replace(path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {'best': self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # A run that goes on in another folder starts its list anew.
+        self.best = [(score, step, name) for score, step, name in state_dict['best'] if (self.folder / name).exists()]
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file, which costs no space where the file system allows it."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,177 @@
+"""The command line of training: key=value words -> a configuration that Hydra composes, or one sentence why not."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from strhub.models.zoo import MODELS, config_dir
+
+WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
+QUOTED = ('"', "'", '[', '{', '$')
+PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir')
+# what Hydra's grammar takes in a value without quotes, apart from blanks at its ends
+PLAIN = re.compile(r'[\w/.+*@?|:%-]*')
+OVERRIDES = Path('hydra', 'overrides.yaml')  # see hydra.output_subdir in main.yaml
+
+
+def quote(word: str) -> str:
+    """Puts quotes around the value of `key=value` where Hydra would stumble over it: a path with = or blanks in it."""
+    match = WORD.fullmatch(word)
+    if match is None:
+        return word
+    sign, key, value = match.groups()
+    is_path = key in PATHS and not PLAIN.fullmatch(value)
+    is_sweep = key not in PATHS and ',' in value
+    if value.startswith(QUOTED) or is_sweep or not (is_path or '=' in value):
+        return word
+    # within quotes a backslash counts as itself unless a quote follows
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    escaped += '\\' * (len(escaped) - len(escaped.rstrip('\\')))
+    return f"{sign}{key}='{escaped}'"
+
+
+def key_of(word: str) -> str:
+    """The key of an override; '' of an option such as --cfg and of its value."""
+    match = WORD.fullmatch(word)
+    if match:
+        return match[2]
+    return word[1:] if word.startswith('~') else ''
+
+
+def value_of(words: Sequence[str], key: str) -> str | None:
+    """The text that the last override of `key` gives."""
+    last = next((word for word in reversed(words) if key_of(word) == key), None)
+    value = None if last is None else OverridesParser.create().parse_override(quote(last)).value()
+    return None if value in (None, '') else str(value)
+
+
+def checkpoint_of(path: str | Path) -> Path:
+    """The checkpoint to resume: the file itself, or the last of a run's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(path)
+    candidates = [path / 'checkpoints' / 'last.ckpt', path / 'last.ckpt'] if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    what = 'in that folder' if path.is_dir() else 'there'
+    raise FileNotFoundError(f'ckpt_path={path}: there is no checkpoint {what}; give a run folder or its last.ckpt')
+
+
+def resumed(words: Sequence[str]) -> list[str]:
+    """Puts what the run to resume was started with before `words`, and sends the outputs to its folder."""
+    path = value_of(words, 'ckpt_path')
+    if path is None:
+        return list(words)
+    run = checkpoint_of(path).parent.parent
+    file = run / OVERRIDES
+    if not file.is_file():
+        return list(words)
+    keys = {key_of(word) for word in words}
+    before = [str(word) for word in OmegaConf.load(file)]
+    kept = [word for word in before if key_of(word) not in {*keys, 'pretrained', 'ckpt_path', ''}]
+    folder = [] if 'hydra.run.dir' in keys else [quote(f'hydra.run.dir={run}')]
+    return [*kept, *words, *folder]
+
+
+def explain(error: Exception) -> str:
+    """Hydra's complaint on one line, with the nearest word where a name is unknown."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = ' '.join(line for line in lines if not line.startswith(('full_key:', 'object_type=', 'See https:')))
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, name = match[1].rpartition('/')
+        folder = config_dir() / group
+        options = sorted(file.stem for file in folder.glob('*.yaml')) if group else []
+        near = get_close_matches(name, options, n=1)
+        return f'there is no {match[1]}: ' + (f'did you mean {near[0]}?' if near else f'there are {", ".join(options)}')
+    if match := re.search(r"Could not override '([^']+)'", text):
+        if 'No match in the defaults list' in text and (config_dir() / match[1]).is_dir():
+            return f'{match[1]} is not chosen by default: write it with a +, as +{match[1]}=NAME'
+        near = get_close_matches(match[1], known_keys(), n=1, cutoff=0.75)
+        hint = f'did you mean {near[0]}?' if near else f'./train.py --help lists them, and +{match[1]}=… adds one'
+        return f'there is no key {match[1]} in the configuration: {hint}'
+    if isinstance(error, OverrideParseException):
+        return f'{error.override!r} cannot be read: give key=value, with quotes around a value of odd characters'
+    cause = '' if error.__cause__ is None else str(error.__cause__).partition('\n')[0]
+    return text if cause in text else f'{text}: {cause}'
+
+
+def known_keys() -> list[str]:
+    """All keys of the configuration without overrides, with dots, and its groups."""
+
+    def walk(node: dict[str, Any], prefix: str) -> Iterator[str]:
+        for key, value in node.items():
+            yield prefix + key
+            if isinstance(value, dict):
+                yield from walk(value, f'{prefix}{key}.')
+
+    plain: dict[str, Any] = OmegaConf.to_container(compose())  # type: ignore[assignment]
+    return [*walk(plain, ''), *(path.name for path in config_dir().iterdir() if path.is_dir())]
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of `./train.py` with `overrides`, for use from Python.
+
+    Raises:
+        ValueError: an override that does not fit.
+    """
+    try:
+        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base='1.3'):
+            return hydra.compose('main', [quote(word) for word in overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error)) from error
+
+
+def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
+    """Composes the configuration that `words` ask for and calls `task` with it, as Hydra's own command lines do.
+
+    Raises:
+        ValueError: a word that does not fit.
+    """
+    failures: list[Exception] = []
+
+    def guarded(config: DictConfig) -> None:
+        try:
+            task(config)
+        except Exception as error:  # Hydra would print lines of its own
+            failures.append(error)
+
+    check(words)
+    os.environ['HYDRA_FULL_ERROR'] = '1'  # errors come here, where they become sentences
+    program = sys.argv
+    try:
+        sys.argv = [program[0], *(quote(word) for word in resumed(words))]
+        hydra.main(str(config_dir().resolve()), 'main', version_base='1.3')(guarded)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error)) from error
+    finally:
+        sys.argv = program
+    if failures:
+        raise failures[0]
+
+
+def check(words: Sequence[str]) -> None:
+    """Refuses words that are no overrides, in terms of what was probably meant."""
+    for before, word in zip(['', *words], words, strict=False):
+        if '=' in word or word.startswith(('-', '~')) or before.startswith('-'):
+            continue
+        if Path(word).exists():
+            hint = f'ckpt_path={word} goes on with a run, pretrained={word} starts from weights'
+        else:
+            near = get_close_matches(word, MODELS, n=1)
+            hint = f'did you mean +experiment={near[0]}?' if near else 'give key=value; --help lists the keys'
+        raise ValueError(f'{word} is no override: {hint}')

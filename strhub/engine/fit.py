@@ -1,0 +1,238 @@
+"""A training run: configuration -> data, system, callbacks, trainer -> fit."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from strhub.data.module import SceneTextDataModule
+from strhub.engine.averaging import SWA, weight_average
+from strhub.engine.callbacks import (
+    Checkpoints,
+    FiniteLoss,
+    NonFiniteLossError,
+    Reproducible,
+    StopOnSignal,
+    TrainingInterruptedError,
+    ValidateEvery,
+)
+from strhub.engine.configure import checkpoint_of, run
+from strhub.engine.errors import door
+from strhub.engine.progress import Progress
+from strhub.models import zoo
+from strhub.models.base import BaseSystem
+from strhub.models.checkpoint import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+FAILED = 1  # exit status of a run that broke down, as opposed to one that was started wrongly
+MAX_WORKERS = 8  # more seldom help where pictures are only read; rendering takes all there are
+# What a checkpoint needs for going on; published weights and averaged ones have none of it.
+RESUMABLE = {'loops', 'optimizer_states', 'lr_schedulers', 'callbacks'}
+
+
+def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None:
+    """Trains as `config` says (see configs/main.yaml, and `strhub.engine.configure.compose` to make one).
+
+    Args:
+        run_dir: where checkpoints, logs and the resolved configuration go; default: a new folder in outputs/.
+
+    Returns:
+        The best checkpoint; None if none was written.
+
+    Raises:
+        TrainingInterruptedError: a signal ended the training; it can be resumed.
+        NonFiniteLossError: the loss became nan or inf.
+        ValueError, FileNotFoundError: something in the configuration is wrong.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    folder = Path(run_dir) if run_dir is not None else new_run_dir(settings['model']['name'])
+    quieten()
+    pl.seed_everything(settings['seed'], verbose=False)
+    if settings['threads']:
+        torch.set_num_threads(settings['threads'])
+
+    system = build_system(settings)
+    data = build_data(settings)
+    checkpoints = Checkpoints(folder / 'checkpoints', **settings['checkpoint'])
+    averaging = weight_average(settings['averaging'])
+    trainer = build_trainer(settings, folder, [checkpoints, *([averaging] if averaging else [])])
+    resume = None if settings['ckpt_path'] is None else checkpoint_of(settings['ckpt_path'])
+    if resume is not None:
+        check_resumable(resume, system)
+    if trainer.is_global_zero:
+        (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.create(settings), folder / 'config.yaml')
+
+    log.info('training %s in %s', system.hparams['name'], folder)
+    trainer.fit(system, datamodule=data, ckpt_path=resume)
+    if isinstance(averaging, SWA):
+        averaging.apply(trainer, system)  # has nothing left to do but in a run killed after its last step
+    if isinstance(averaging, SWA) and averaging.is_applied and trainer.num_val_batches:
+        result = trainer.validate(system, datamodule=data, verbose=False)
+        checkpoints.keep_averaged(trainer, result[0][checkpoints.monitor])
+    return checkpoints.best_path
+
+
+def new_run_dir(name: str) -> Path:
+    """outputs/<model>/<time>, or the folder that Hydra has made for this run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return Path('outputs', name, time.strftime('%Y-%m-%d_%H-%M-%S'))
+
+
+def quieten() -> None:
+    """Silences warnings about what is meant to be so."""
+    logging.getLogger('lightning.pytorch.utilities.rank_zero').setLevel(logging.WARNING)
+    for message in ('.*not resumable', '.*does not have many workers', '.*smaller than the logging', '.*LeafSpec'):
+        warnings.filterwarnings('ignore', message)
+    warnings.filterwarnings('ignore', 'Checkpoint directory .* exists')
+    # A schedule restored before its optimiser's first step looks to torch like a wrong order of calls.
+    warnings.filterwarnings('ignore', '.*lr_scheduler.step.* before .*optimizer.step')
+
+
+def build_system(settings: Mapping[str, Any]) -> BaseSystem:
+    """The model of the configuration, with the weights it starts from."""
+    system = zoo.build(settings['model'])
+    source = settings['pretrained']
+    if source is not None:
+        if settings['ckpt_path'] is not None:
+            raise ValueError(
+                'pretrained= and ckpt_path= are both given: pretrained= starts a new run from weights, '
+                'ckpt_path= goes on with a stopped one; leave out either'
+            )
+        start_from(system, source)
+    if settings['channels_last']:
+        system.to(memory_format=torch.channels_last)
+    return system
+
+
+def start_from(system: BaseSystem, source: str) -> None:
+    """Loads weights as far as they fit, and shows what became of them."""
+    report = zoo.load_pretrained(system, source)
+    fresh, fitted = len(report.new), len(report.kept) + len(report.resized)
+    if fresh > fitted:
+        name = system.hparams['name']
+        raise ValueError(
+            f'pretrained={source} fits only {fitted} of the {fresh + fitted} tensors of {name}: '
+            'build the model it is of with +experiment=…'
+        )
+    log.info('starting from the weights of %s\n%s', source, report)
+
+
+def build_data(settings: Mapping[str, Any]) -> SceneTextDataModule:
+    model, data = settings['model'], dict(settings['data'])
+    if data['num_workers'] == 'auto':
+        data['num_workers'] = num_workers(is_rendered=data['train_dir'] == 'rendered')
+    shared = ('img_size', 'max_label_length', 'charset_train', 'charset_test', 'batch_size')
+    return SceneTextDataModule(**data, **{key: model[key] for key in shared}, seed=settings['seed'])
+
+
+def num_workers(*, is_rendered: bool) -> int:
+    """Processes that load pictures for each device: the cores it has, but for the one that trains."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    spare = cores // max(1, torch.cuda.device_count()) - 1
+    return max(0, spare if is_rendered else min(spare, MAX_WORKERS))
+
+
+def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+    arguments = dict(settings['trainer'])
+    known = inspect.signature(pl.Trainer.__init__).parameters
+    for name in arguments:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f'did you mean trainer.{near[0]}?' if near else 'see the documentation of lightning.pytorch.Trainer'
+            raise ValueError(f"trainer.{name} is no argument of Lightning's Trainer: {hint}")
+    if arguments.get('fast_dev_run'):  # Lightning's dry run leaves nothing on the disk
+        callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+    facts = {'seed': settings['seed'], 'model.batch_size': settings['model']['batch_size']}
+    safety = [
+        Reproducible(settings['seed'], facts),
+        FiniteLoss(folder),
+        ValidateEvery(arguments.pop('val_check_interval')),
+        *([Progress()] if arguments['enable_progress_bar'] else []),
+    ]
+    arguments.setdefault('enable_model_summary', False)
+    arguments['use_distributed_sampler'] = False  # the data module's own sampler serves each process its share
+    if 'logger' not in arguments:
+        arguments['logger'] = pl.loggers.TensorBoardLogger(folder, name='', version='tensorboard')
+    arguments['precision'] = precision(arguments['precision'], arguments['accelerator'])
+    try:
+        # A callback that raises comes last but for the checkpoints, which Lightning calls after all others.
+        return pl.Trainer(**arguments, callbacks=[*safety, *callbacks, StopOnSignal()], default_root_dir=folder)
+    except (TypeError, RuntimeError) as error:  # a value of a wrong type, a device that is not there
+        raise ValueError(f'the trainer cannot be made: {error}') from error
+
+
+def precision(wanted: Any, accelerator: str) -> Any:
+    """bf16 for `auto` on a GPU that computes in it: fp16 overflows now and then, and float32 is slower."""
+    if wanted != 'auto':
+        return wanted
+    if accelerator in ('auto', 'gpu', 'cuda') and torch.cuda.is_available():
+        torch.set_float32_matmul_precision('high')  # TF32 where bf16 does not apply
+        return 'bf16-mixed' if torch.cuda.is_bf16_supported(including_emulation=False) else '32-true'
+    return '32-true'
+
+
+def check_resumable(path: Path, system: BaseSystem) -> None:
+    """Refuses a checkpoint that training cannot go on from, saying why."""
+    trained = read_checkpoint(path).hparams or {}
+    content = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
+    if not content.keys() >= RESUMABLE or 'Reproducible' not in content['callbacks']:
+        raise ValueError(
+            f'ckpt_path={path} holds weights but not the state of a training of ours: '
+            f'start a new one from them with pretrained={path}'
+        )
+    differing = [key for key, value in system.hparams.items() if key in trained and trained[key] != value]
+    if differing := [key for key in differing if key != 'batch_size']:
+        changes = ', '.join(f'model.{key}={trained[key]!r} there and {system.hparams[key]!r} here' for key in differing)
+        raise ValueError(f'ckpt_path={path} is of another model: {changes}')
+
+
+def train(config: DictConfig) -> None:
+    """One run of the command line, with its last words."""
+    program = shlex.join(sys.argv[:1]) if sys.argv[0].endswith('.py') else 'strhub train'
+    program = f'./{program}' if program == 'train.py' else program
+    if program == 'strhub train':
+        # Lightning starts the processes of the other devices with these words.
+        sys.argv = [str(Path(__file__).parents[1] / '__main__.py'), 'train', *sys.argv[1:]]
+    try:
+        best = fit(config)
+    except TrainingInterruptedError as stop:
+        say(f'\nStopped; the state is saved in {stop.checkpoint}', f'Go on:  {program} ckpt_path={stop.checkpoint}')
+        sys.exit(128 + stop.signum)
+    except NonFiniteLossError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(FAILED)
+    if best is None:
+        return
+    test, read = (program.replace('train', name) for name in ('test', 'read'))
+    say(f'\nBest checkpoint: {best}', f'Test it:   {test} {best}', f'Read with: {read} {best} --images FILES')
+
+
+@rank_zero_only
+def say(*lines: str) -> None:
+    print(*lines, sep='\n')
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> None:
+    """`./train.py [+experiment=NAME] [key=value …]`"""
+    run(train, sys.argv[1:] if argv is None else argv)
