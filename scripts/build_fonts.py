@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Rebuilds the fonts of the word renderer from Debian packages: python scripts/build_fonts.py [--work FOLDER]
 
-Takes the faces named in SOURCES, keeps the 94 printable ASCII characters, drops hinting, gives each a neutral name (the Open
-Font License reserves the original ones) and writes them with a manifest and one licence file a family to
-strhub/data/synth/fonts. Needs Debian's apt-get and dpkg, and the Python packages fonttools, pillow and numpy.
+Takes the faces named in SOURCES, keeps the 94 printable ASCII characters, drops hinting and kerning, gives each a
+neutral name (the Open Font License reserves the original ones) and writes them with a manifest and one licence file a
+family to strhub/data/synth/fonts. Needs Debian's apt-get and dpkg, and the Python packages fonttools, pillow and numpy.
 """
 
 import argparse
@@ -28,8 +28,8 @@ COLUMNS = ('file', 'family', 'style', 'weight', 'italic', 'caps_only', 'licence'
 TEXLIVE = 'texlive-fonts-extra'  # half a gigabyte, but the best of the signage families
 OFL_TEXT = ('fonts-averia-gwf', 'usr/share/doc/fonts-averia-gwf/OFL.txt.gz')
 
-# package -> 'Family', or 'Family:n' for n faces instead of three. Fonts whose strokes are hairlines, whose letters stand in
-# boxes, blackletter and fonts without all 94 characters were looked at and left out.
+# package -> 'Family:n' for at most n faces. Left out after a look: hairlines, letters in boxes, blackletter, and fonts
+# without all 94 characters.
 SOURCES = {
     'fonts-3270': 'IBM 3270 Condensed:1',
     'fonts-arapey': 'Arapey:2',
@@ -98,13 +98,16 @@ SOURCES = {
     'fonts-yanone-kaffeesatz': 'Yanone Kaffeesatz:3',
     'fonts-yrsa-rasa': 'Yrsa:2',
     'fonts-yusei-magic': 'Yusei Magic:1',
-    TEXLIVE: 'Alegreya:2, Alegreya SC:1, Almendra:1, Alpha Slab One:1, Archiv0:3, Arvo:2, Baloo 2:3, Bitter:2, Chivo:3,'
-    'Cinzel:2, Cooper Hewitt:4, Crimson Pro:2, Cuprum:3, Eczar:2, Fira Sans:4, Forum:1, Hind Madurai:2, IBM Plex Sans:2,'
-    'IBM Plex Sans Condensed:2, IBM Plex Serif:2, Inria Sans:2, Josefin Sans:3, Lexend Deca:1,'
-    'Lexend Giga:1, Libre Baskerville:2, Libre Bodoni:2, Libre Caslon Text:2, Libre Franklin:4, Marcellus:1, Merriweather:2,'
-    'Merriweather Sans:3, Montserrat:4, Montserrat Alternates:1, Mukta:2, Nunito:3, Overlock:2, Playfair Display:3,'
-    'Quattrocento:2, Raleway:4, Rosario:2, Source Sans Pro:3, Source Serif Pro:2, Spectral:2',
-}  # fmt: skip
+    TEXLIVE: (
+        'Alegreya:2, Alegreya SC:1, Almendra:1, Alpha Slab One:1, Archiv0:3, Arvo:2, Baloo 2:3, Bitter:2, '
+        'Chivo:3, Cinzel:2, Cooper Hewitt:4, Crimson Pro:2, Cuprum:3, Eczar:2, Fira Sans:4, Forum:1, Hind '
+        'Madurai:2, IBM Plex Sans:2, IBM Plex Sans Condensed:2, IBM Plex Serif:2, Inria Sans:2, Josefin Sans:3, '
+        'Lexend Deca:1, Lexend Giga:1, Libre Baskerville:2, Libre Bodoni:2, Libre Caslon Text:2, Libre '
+        'Franklin:4, Marcellus:1, Merriweather:2, Merriweather Sans:3, Montserrat:4, Montserrat Alternates:1, '
+        'Mukta:2, Nunito:3, Overlock:2, Playfair Display:3, Quattrocento:2, Raleway:4, Rosario:2, Source Sans '
+        'Pro:3, Source Serif Pro:2, Spectral:2'
+    ),
+}
 
 # Families whose name table does not name the licence: what the package's copyright file says of them.
 JUDGED = {
@@ -119,8 +122,15 @@ JUDGED = {
 }
 CAPS_ONLY = {'Humor Sans'}  # what the measure below cannot see: capitals drawn twice, by hand
 # Style names tell the weight; the number in the OS/2 table is wrong in many fonts. The first match counts.
-WEIGHTS = {'thin|hairline|extra ?light|ultra ?light': 100, 'semi ?bold|demi': 600, 'light': 300, 'extra ?bold|ultra ?bold': 800,
-           'black|heavy|fat': 900, 'bold': 700, 'medium': 500}  # fmt: skip
+WEIGHTS = {
+    'thin|hairline|extra ?light|ultra ?light': 100,
+    'semi ?bold|demi': 600,
+    'light': 300,
+    'extra ?bold|ultra ?bold': 800,
+    'black|heavy|fat': 900,
+    'bold': 700,
+    'medium': 500,
+}
 # The order in which styles of a family are taken: signs are mostly bold and upright.
 WANTED = ((700, False), (400, False), (900, False), (700, True), (550, False))
 
@@ -211,18 +221,23 @@ def safely(read, package: str, path: Path) -> Source | None:
 
 def write_subset(source: Source, number: int, target: Path) -> None:
     options = subset.Options(
-        hinting=False, desubroutinize=True, layout_features=[], name_IDs=[0, 1, 2, 3, 4, 6, 13, 14], notdef_outline=True,
-        name_languages=[0x409], name_legacy=False, glyph_names=False, drop_tables=[*subset.Options._drop_tables_default, 'GSUB', 'GPOS', 'GDEF', 'BASE', 'STAT', 'DSIG', 'gasp', 'VORG', 'vhea', 'vmtx'],
-    )  # fmt: skip
+        hinting=False,
+        layout_features=[],
+        name_IDs=[0, 13, 14],
+        name_languages=[0x409],
+        name_legacy=True,
+        notdef_outline=True,
+        glyph_names=False,
+    )
+    options.drop_tables += ['GSUB', 'GPOS', 'GDEF', 'BASE', 'STAT', 'gasp', 'VORG', 'vhea', 'vmtx']
     font = subset.load_font(source.path, options)
     subsetter = subset.Subsetter(options)
     subsetter.populate(unicodes=[32, *map(ord, CHARACTERS)])
     subsetter.subset(font)
     name = f'Wordface {number:03d}'
     new_names = {1: name, 2: 'Regular', 3: f'strhub {name}', 4: name, 6: name.replace(' ', '-')}
-    for record in list(font['name'].names):
-        if record.nameID in new_names:
-            font['name'].removeNames(nameID=record.nameID)
+    if not font['name'].getDebugName(13) and not font['name'].getDebugName(14):
+        new_names[13] = source.licence
     for name_id, text in new_names.items():
         font['name'].setName(text, name_id, 3, 1, 0x409)
     if 'CFF ' in font:
@@ -255,6 +270,37 @@ def measure(path: Path) -> tuple[float, bool]:
     return stroke, bool(distance < 0.12)
 
 
+def licence_texts(work: Path) -> dict[str, str]:
+    ofl = gzip.decompress(work.joinpath(*OFL_TEXT).read_bytes()).decode()
+    return {
+        'OFL-1.1': ofl[ofl.index('-' * 20) :],  # what precedes is the notice of one font
+        'Apache-2.0': Path('/usr/share/common-licenses/Apache-2.0').read_text(),
+    }
+
+
+def write_all(chosen: list[Source], texts: dict[str, str]) -> list[tuple[str, ...]]:
+    licences = FONTS / 'licences'
+    licences.mkdir(parents=True, exist_ok=True)
+    for old in [*FONTS.glob('*.[to]tf'), *licences.glob('*.txt')]:
+        old.unlink()
+    rows = []
+    for number, source in enumerate(chosen, 1):
+        target = FONTS / f'{number:03d}{source.path.suffix.lower()}'
+        write_subset(source, number, target)
+        stroke, caps_only = measure(target)
+        caps_only |= source.family in CAPS_ONLY
+        flags = f'{stroke:.3f}', str(int(source.italic)), str(int(caps_only))
+        rows.append((target.name, source.family, source.style, *flags, source.licence, source.package))
+        slug = re.sub('[^a-z0-9]+', '-', source.family.lower()).strip('-')
+        (licences / f'{slug}.txt').write_text(
+            f'{source.family} (from the Debian package {source.package}), subset to ASCII and renamed.\n\n'
+            f'{source.notice}\n\n{texts[source.licence]}'
+        )
+    with (FONTS / 'manifest.tsv').open('w', newline='') as file:
+        csv.writer(file, delimiter='\t', lineterminator='\n').writerows([COLUMNS, *rows])
+    return rows
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     logging.getLogger('fontTools').setLevel(logging.ERROR)
@@ -266,43 +312,7 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         fetch(work)
         chosen = gather(work)
-        licences = FONTS / 'licences'
-        licences.mkdir(parents=True, exist_ok=True)
-        for old in [*FONTS.glob('*.ttf'), *FONTS.glob('*.otf'), *licences.glob('*.txt')]:
-            old.unlink()
-        texts = {
-            'OFL-1.1': re.sub(
-                r'(?s)^.*?(?=-{20,}\nSIL OPEN)',
-                '',
-                gzip.decompress((work / OFL_TEXT[0] / OFL_TEXT[1]).read_bytes()).decode(),
-            ),
-            'Apache-2.0': Path('/usr/share/common-licenses/Apache-2.0').read_text(),
-        }
-        rows = []
-        for number, source in enumerate(chosen, 1):
-            target = FONTS / f'{number:03d}{source.path.suffix.lower()}'
-            write_subset(source, number, target)
-            stroke, caps_only = measure(target)
-            rows.append(
-                [
-                    target.name,
-                    source.family,
-                    source.style,
-                    f'{stroke:.3f}',
-                    int(source.italic),
-                    int(caps_only or source.family in CAPS_ONLY),
-                    source.licence,
-                    source.package,
-                ]
-            )
-            slug = re.sub('[^a-z0-9]+', '-', source.family.lower()).strip('-')
-            (licences / f'{slug}.txt').write_text(
-                f'{source.family} (from the Debian package {source.package}), subset to ASCII and renamed.\n\n'
-                f'{source.notice}\n\n{texts[source.licence]}'
-            )
-        with (FONTS / 'manifest.tsv').open('w', newline='') as file:
-            writer = csv.writer(file, delimiter='\t', lineterminator='\n')
-            writer.writerows([COLUMNS, *rows])
+        rows = write_all(chosen, licence_texts(work))
     size = sum(path.stat().st_size for path in FONTS.iterdir() if path.is_file())
     log.info('%d faces of %d families, %.2f MB', len(rows), len({row[1] for row in rows}), size / 1e6)
 

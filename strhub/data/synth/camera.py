@@ -104,7 +104,7 @@ def sense(picture: np.ndarray, rng: Random, difficulty: float) -> np.ndarray:
     if rng.random() < 0.2 * difficulty:
         share = rng.uniform(0.3, 1.3)
         picture = cv2.addWeighted(picture, 1 + share, cv2.GaussianBlur(picture, (5, 5), 1.2), -share, 0)
-    pixels = cv2.convertScaleAbs(cv2.max(picture, 0))
+    pixels = np.clip(picture, 0, 255).astype(np.uint8)
     if rng.random() < 0.6 * difficulty:
         done, data = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, rng.randint(25, 95)])
         if done:

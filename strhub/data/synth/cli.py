@@ -68,7 +68,7 @@ class Painter:
 
 
 def render(out: Path, *, count: int, settings: dict[str, Any], jobs: int = 1, show_progress: bool = True) -> None:
-    """Writes `count` rendered words to the LMDB `out`, going on where an interrupted run with equal settings stopped."""
+    """Writes `count` rendered words to the LMDB `out`; goes on where an interrupted run with equal settings stopped."""
     from strhub.data.lmdb import LmdbWriter
 
     if count < 1 or jobs < 1:
@@ -100,8 +100,8 @@ def _check_settings(note: Path, described: dict[str, Any]) -> None:
         earlier = {}
     if changed := [key for key in described if earlier.get(key) != described[key]]:
         raise ValueError(
-            f'{note.parent} holds words of an interrupted run with another {", ".join(changed)}: repeat the command as it '
-            'was, or remove that folder'
+            f'{note.parent} holds words of an interrupted run with another {", ".join(changed)}: repeat the command as '
+            'it was, or remove that folder'
         )
 
 

@@ -72,7 +72,7 @@ class RenderedDataset(Dataset):
 
     def __getitem__(self, key: int) -> tuple[Any, str]:
         for redraw in range(MAX_REDRAWS):
-            # words that the rules drop, e.g. all of whose characters they delete, are drawn again from a series of their own
+            # a word that the rules drop is drawn again, in a series of its own
             image, raw = render_word(
                 self.seed + (redraw << 48), key, difficulty=self.difficulty_of(key), words=self.words, fonts=self.fonts
             )

@@ -61,7 +61,7 @@ class Face:
         return self._glyphs[character]
 
     def missing(self, characters: str) -> str:
-        """Those of the characters which the font cannot draw: it shows nothing, or what it shows for a non-character."""
+        """The characters which the font cannot draw: it shows nothing, or what it shows for a non-character."""
         absent = self._rasterise('\uffff').mask
         return ''.join(
             c for c in characters

@@ -15,43 +15,20 @@ CAPITALS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 LETTERS = CAPITALS + CAPITALS.lower()
 SYMBOLS = '!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~'
 ENDINGS = ('', '', '', 'co', 'ix', 'ia', 'ex', 'on', 'ton', 'ville', 'er', 'son', 'io', 'a', 'o', 's', "'s")
-UNITS = ('kg', 'g', 'mg', 'ml', 'l', 'cm', 'mm', 'km', 'm', 'km/h', 'mph', 'oz', 'lb', 'ft', 'GB', 'MB', 'W', 'kW', 'V',
-         'Hz', 'C', 'F', '%', 'x', 'pm', 'am', 'th', 'nd', 'rd', 'st', 'min', 'hrs', 'pcs', '+', 'D', 'L', 'P')  # fmt: skip
+UNITS = tuple(
+    ('kg g mg ml l cm mm km m km/h mph oz lb ft GB MB W kW V Hz C F % x pm am th nd rd st min hrs pcs + D L P ').split()
+)
 DOMAINS = ('com', 'com', 'com', 'org', 'net', 'co.uk', 'de', 'fr', 'edu', 'gov', 'sg', 'info', 'tv', 'io')
 # The lists by size, the largest of which is one group, and how often a word comes from each: what is common in the
 # language is common on signs.
 GROUPS = ((10, 0.3), (20, 0.25), (35, 0.3), (99, 0.15))
+MARKS = ('{}.', '{},', '{}!', '{}:', '{}?', '({})', '"{}"', "{}'s")
+RARE_MARKS = ('{}...', '-{}', '{}-', '"{}', '{}"', '({}', '{})', '[{}]', '{};', '{}!!', '&{}', '{}*', '<{}>', "'{}'",
+              '{}/', '{{{}}}', '{}=', '|{}', '{}&', '+{}')  # fmt: skip
 MAX_TRIES = 1000
 
-# What shops, streets and doors say more often than books do.
-SIGNS = tuple(
-    """
-    access air airport alarm alley arrivals art ATM auto avenue B&B bakery bank bar bargain barber beach beauty bed beer
-    best bike bistro blvd boat book books bottle boutique boulevard box bread breakfast bridge building burger bus
-    business butcher buy by cab cafe cake call camera car card care cars cash casino caution center central centre charge
-    check chicken children chips church cinema city cleaners clinic closed clothing club co coffee cold college company
-    computer copy corner court craft cream credit cut cycle daily danger deli dental departures design diner dinner
-    discount do doctor dog door down dr drink drinks drive drugs dry east eat electric elevator emergency enjoy enter
-    entrance events exit express family farm fashion fast fire first fish fitness floor flowers food for free fresh from
-    fruit fuel furniture gallery games garage garden gas gate gift gifts girls gold golf good grand great green grill
-    grocery group gym hair hall happy hardware health help here high highway home hospital hot hotel hour hours house ice
-    in inc information inn insurance international island it jewelry juice keep keys kids kitchen lane laundry law left
-    library lift limited line liquor live loan lounge love ltd lunch made main market meat media men menu metro mini
-    mobile money motel motor museum music nail national new news night no north not now of off office oil old on one
-    only open optical or out outlet oven paint palace paper park parking party pay pet pharmacy phone photo pizza place
-    please plaza police pool port post press price print private public pub pull pump push quality radio rail rd ready
-    real red rent repair reserved rest restaurant restrooms right river road room rooms royal safety sale salon school
-    sea seafood security self service shoe shoes shop shopping show silver slow smoking soup south spa special speed
-    sport sports square st stadium staff stairs star station steak stop storage store street studio style subway summer
-    sun super supermarket sushi swimming tax taxi tea technology telephone terminal thai thank the theatre ticket tickets
-    time tires to toilet toilets top tour tours towing town toys trade traffic train travel truck TV university up used
-    vacation valley value video view village visa visit wait walk wanted warning wash watch water way we wedding welcome
-    west wet wine wireless with women wood work world yard yes yield yoga you your youth zone zoo
-    """.split()
-)
-
-# Cumulative shares of what a word is, and of the case it is written in: near those of real scene words, where upper case
-# leads by far.
+# Cumulative shares of what a word is, and of the case it is written in: near those of real scene words, where
+# upper case leads by far.
 KINDS = (('word', 0.72), ('name', 0.80), ('number', 0.88), ('code', 0.915), ('money', 0.935), ('time', 0.955),
          ('measure', 0.975), ('web', 0.985), ('symbols', 1.0))  # fmt: skip
 CASES = (('upper', 0.55), ('capital', 0.79), ('lower', 0.975), ('mixed', 1.0))
@@ -69,6 +46,12 @@ def packed_words() -> tuple[tuple[str, ...], ...]:
         else:
             group.append(line)
     return tuple(map(tuple, groups))
+
+
+@cache
+def sign_words() -> tuple[str, ...]:
+    """What shops, streets and doors say more often than books do."""
+    return tuple(files('strhub.data.synth').joinpath('signs.txt').read_text('ascii').split())
 
 
 def read_words(path: str | Path) -> tuple[str, ...]:
@@ -105,7 +88,9 @@ class WordSource:
         self._is_own = path is not None
         groups = packed_words() if path is None else (read_words(path),)
         self._groups = tuple(tuple(filter(self._is_usable, group)) for group in groups)
-        self._signs = tuple(filter(self._is_usable, SIGNS))
+        # of another script, for which there are no lists
+        self._is_foreign = not self._is_own and self._allowed.isdisjoint(LETTERS + DIGITS)
+        self._signs = tuple(filter(self._is_usable, sign_words()))
         if self._is_own and not self._groups[0]:
             raise ValueError(
                 f'no word of {path} can be written with the charset {charset[:40]!r} in at most {max_length} characters'
@@ -114,9 +99,7 @@ class WordSource:
     def draw(self, rng: Random, *, difficulty: float = 1.0) -> str:
         """One label; at difficulty 0 short plain words and numbers, at 1 everything."""
         longest = min(self.max_length, 4 + round(21 * difficulty))
-        if not self._is_own and self._allowed.isdisjoint(
-            LETTERS + DIGITS
-        ):  # another script, for which there are no lists
+        if self._is_foreign:
             return ''.join(rng.choices(self.charset, k=rng.randint(1, min(8, longest))))
         for _ in range(MAX_TRIES):
             label = self._own(rng) if self._is_own else self._make(rng, difficulty)
@@ -222,8 +205,10 @@ def money(rng: Random) -> str:
 def time(rng: Random) -> str:
     hour, minute, day, month = rng.randrange(24), rng.randrange(60), rng.randint(1, 31), rng.randint(1, 12)
     year = rng.randint(1900, 2030)
-    form = rng.choice(('{0}:{1:02d}', '{0:02d}:{1:02d}', '{5}:{1:02d}am', '{5}:{1:02d}pm', '{5}AM', '{5}PM', '{5}pm',
-                       '{2}/{3}/{4}', '{2:02d}.{3:02d}.{4}', '{4}-{3:02d}-{2:02d}', '{4}', "'{6:02d}", '{0}-{2}'))  # fmt: skip
+    form = rng.choice((
+        '{0}:{1:02d}', '{0:02d}:{1:02d}', '{5}:{1:02d}am', '{5}:{1:02d}pm', '{5}AM', '{5}PM', '{5}pm', '{0}-{2}',
+        '{2}/{3}/{4}', '{2:02d}.{3:02d}.{4}', '{4}-{3:02d}-{2:02d}', '{4}', "'{6:02d}",
+    ))  # fmt: skip
     return form.format(hour, minute, day, month, year, hour % 12 + 1, year % 100)
 
 
@@ -242,9 +227,8 @@ def web(rng: Random) -> str:
     if kind < 0.6:
         return rng.choice('@#') + site
     if kind < 0.7:
-        return rng.choice(
-            ('www', 'http://', 'https://', '.com', f'/{site}', f'~{site}', f'{site}_{rng.randrange(100)}')
-        )
+        suffix = rng.randrange(100)
+        return rng.choice(('www', 'http://', 'https://', '.com', f'/{site}', f'~{site}', f'{site}_{suffix}'))
     return f'{rng.choice(("", "", "+"))}{rng.randrange(1, 1000)}-{rng.randrange(1000)}-{rng.randrange(10000):04d}'
 
 
@@ -257,9 +241,7 @@ def symbols(rng: Random) -> str:
 
 
 def punctuate(word: str, rng: Random) -> str:
-    forms = ('{}.', '{},', '{}!', '{}:', '{}?', '({})', '"{}"', "{}'s", '{}...', '-{}', '{}-', '"{}', '{}"', '({}', '{})', '[{}]',
-             '{};', '{}!!', '&{}', '{}*', '<{}>', "'{}'", '{}/', '{{{}}}', '{}=', '|{}')  # fmt: skip
-    return rng.choice(forms[:8] if rng.random() < 0.7 else forms).format(word)
+    return rng.choice(MARKS if rng.random() < 0.7 else RARE_MARKS).format(word)
 
 
 MAKERS = {
