@@ -181,11 +181,11 @@ class CrossEntropySystem(BaseSystem):
         super().__init__(tokenizer=Tokenizer(charset_train), charset_train=charset_train, **training)
 
     def forward_logits_loss(self, images: Tensor, labels: Sequence[str]) -> tuple[Tensor, Tensor, int]:
-        longest = max(labels, key=len, default='')
-        if len(longest) > self.hparams['max_label_length']:
+        longest, limit = max(labels, key=len, default=''), self.hparams['max_label_length']
+        if len(longest) > limit:
             raise ValueError(
                 f'label {longest!r} has {len(longest)} characters and the model was made for at most '
-                f'{self.hparams['max_label_length']}: leave it out, or make the model with a larger max_label_length'
+                f'{limit}: leave it out, or make the model with a larger max_label_length'
             )
         targets = self.tokenizer.encode(labels, self.device)[:, 1:]  # nothing predicts [B]
         logits = self(images, max_length=targets.shape[1] - 1)
