@@ -97,7 +97,6 @@ SOURCES = {
     'fonts-woowa-bm': 'BM EULJIRO TTF:1, BM HANNA Pro:1, BM JUA_TTF:1, BM YEONSUNG:1, BM KIRANGHAERANG:1, BM DoHyeon:1',
     'fonts-yanone-kaffeesatz': 'Yanone Kaffeesatz:3',
     'fonts-yrsa-rasa': 'Yrsa:2',
-    'fonts-yusei-magic': 'Yusei Magic:1',
     TEXLIVE: (
         'Alegreya:2, Alegreya SC:1, Almendra:1, Alpha Slab One:1, Archiv0:3, Arvo:2, Baloo 2:3, Bitter:2, '
         'Chivo:3, Cinzel:2, Cooper Hewitt:4, Crimson Pro:2, Cuprum:3, Eczar:2, Fira Sans:4, Forum:1, Hind '

@@ -3,7 +3,8 @@
 
 Takes English, American and British words, names, abbreviations and contractions up to size 60, most common first,
 keeps what is ASCII and at most 25 characters long, drops the possessives, and writes strhub/data/synth/words.txt.gz.
-Each line that starts with `# ` opens a size: `# 35` and then the words which that size adds. Needs Debian's apt-get and dpkg.
+Each line that starts with `# ` opens a size: `# 35` and then the words which that size adds. Needs Debian's apt-get and
+dpkg.
 """
 
 import argparse

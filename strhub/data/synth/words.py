@@ -15,9 +15,8 @@ CAPITALS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 LETTERS = CAPITALS + CAPITALS.lower()
 SYMBOLS = '!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~'
 ENDINGS = ('', '', '', 'co', 'ix', 'ia', 'ex', 'on', 'ton', 'ville', 'er', 'son', 'io', 'a', 'o', 's', "'s")
-UNITS = tuple(
-    ('kg g mg ml l cm mm km m km/h mph oz lb ft GB MB W kW V Hz C F % x pm am th nd rd st min hrs pcs + D L P ').split()
-)
+UNITS = ('kg', 'g', 'mg', 'ml', 'l', 'cm', 'mm', 'km', 'm', 'km/h', 'mph', 'oz', 'lb', 'ft', 'GB', 'MB', 'W', 'kW', 'V',
+         'Hz', 'C', 'F', '%', 'x', 'pm', 'am', 'th', 'nd', 'rd', 'st', 'min', 'hrs', 'pcs', '+', 'L', 'P')  # fmt: skip
 DOMAINS = ('com', 'com', 'com', 'org', 'net', 'co.uk', 'de', 'fr', 'edu', 'gov', 'sg', 'info', 'tv', 'io')
 # The lists by size, the largest of which is one group, and how often a word comes from each: what is common in the
 # language is common on signs.
@@ -25,7 +24,7 @@ GROUPS = ((10, 0.3), (20, 0.25), (35, 0.3), (99, 0.15))
 MARKS = ('{}.', '{},', '{}!', '{}:', '{}?', '({})', '"{}"', "{}'s")
 RARE_MARKS = ('{}...', '-{}', '{}-', '"{}', '{}"', '({}', '{})', '[{}]', '{};', '{}!!', '&{}', '{}*', '<{}>', "'{}'",
               '{}/', '{{{}}}', '{}=', '|{}', '{}&', '+{}')  # fmt: skip
-MAX_TRIES = 1000
+MAX_TRIES = 100
 
 # Cumulative shares of what a word is, and of the case it is written in: near those of real scene words, where
 # upper case leads by far.
