@@ -1,4 +1,4 @@
-"""The faces that words are drawn with: some 250 vendored ones, or those of a folder, as glyph masks of one common size."""
+"""The faces that words are drawn with: the vendored ones, or those of a folder, as glyph masks of one common size."""
 
 from __future__ import annotations
 
