@@ -18,10 +18,10 @@ demo: env ## render words, train a small recogniser (about 10 minutes on two cor
 	$(VENV)/bin/strhub quickstart --images demo_images $(IMAGES)
 
 test: env ## run the whole test suite
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 slow: env ## run the tests that take minutes
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -n auto --dist load -m slow
 
 lint: env ## check style
 	$(VENV)/bin/ruff check .
