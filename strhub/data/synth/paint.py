@@ -42,6 +42,10 @@ def some_colour(rng: Random) -> Colour:
 def contrasting(colour: Colour, least: float, rng: Random) -> Colour:
     """A colour whose luma differs from that of `colour` by at least `least`."""
     own = luma(colour)
+    if rng.random() < 0.4:  # letters are black or white more often than anything else
+        value = rng.uniform(225, 255) if rng.random() > own / 255 else rng.uniform(5, 45)
+        if abs(value - own) >= least:
+            return value, value, value
     for _ in range(12):
         other = some_colour(rng)
         if abs(luma(other) - own) >= least:

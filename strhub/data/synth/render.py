@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 from random import Random
 
 import cv2
@@ -20,8 +21,9 @@ cv2.setNumThreads(0)  # the pictures are small and the workers are the paralleli
 ATTEMPTS = 6  # at a readable picture; then a plain one
 EASE = 0.8  # by which pictures are at most easier than the difficulty says
 LEAST_HEIGHT = 7.0  # pixels of a capital
-LEAST_CONTRAST = 24.0  # of 255, between the letters and what is next to them
+LEAST_CONTRAST = 28.0  # of 255, between the letters and what is next to them
 LEAST_SEPARATION = 0.6  # the same, in spreads of both
+LEAST_INK = 8  # pixels of letters by which to judge
 
 
 @cache
@@ -154,18 +156,27 @@ def _worn(
 
 
 def is_readable(pixels: np.ndarray, coverage: np.ndarray) -> bool:
-    """Whether letters, uint8 coverage (h, w), stand out from what is next to them in uint8 pixels (h, w, 3)."""
+    """Whether letters, uint8 coverage (h, w), stand out everywhere from what is next to them in uint8 pixels (h, w, 3)."""
     letters = cv2.threshold(coverage, 150, 1, cv2.THRESH_BINARY)[1]
     touched = cv2.threshold(coverage, 12, 1, cv2.THRESH_BINARY)[1]
     ground = cv2.dilate(touched, np.ones((5, 5), np.uint8)) - touched
-    if cv2.countNonZero(letters) < 8 or cv2.countNonZero(ground) < 8:
-        return False
+    height, width = coverage.shape
+    bands = min(max(width // height, 1), 4)  # side by side: one end of a word may vanish in a reflection
+    edges = [band * width // bands for band in range(bands + 1)]
+    seen = [
+        _stands_out(pixels[:, left:right], letters[:, left:right], ground[:, left:right])
+        for left, right in pairwise(edges)
+        if cv2.countNonZero(letters[:, left:right]) >= LEAST_INK
+    ]
+    return bool(seen) and all(seen)
+
+
+def _stands_out(pixels: np.ndarray, letters: np.ndarray, ground: np.ndarray) -> bool:
     ink_mean, ink_spread = cv2.meanStdDev(pixels, mask=letters)
     ground_mean, ground_spread = cv2.meanStdDev(pixels, mask=ground)
     contrast = np.abs(ink_mean - ground_mean)
-    return bool(
-        contrast.max() >= LEAST_CONTRAST and (contrast / (ink_spread + ground_spread + 1)).max() >= LEAST_SEPARATION
-    )
+    separation = contrast / (ink_spread + ground_spread + 1)
+    return bool(contrast.max() >= LEAST_CONTRAST and separation.max() >= LEAST_SEPARATION)
 
 
 def _plain(label: str, face: Face) -> np.ndarray:
