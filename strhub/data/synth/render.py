@@ -156,7 +156,7 @@ def _worn(
 
 
 def is_readable(pixels: np.ndarray, coverage: np.ndarray) -> bool:
-    """Whether letters, uint8 coverage (h, w), stand out everywhere from what is next to them in uint8 pixels (h, w, 3)."""
+    """Whether letters, uint8 coverage (h, w), stand out all along the word in uint8 pixels (h, w, 3)."""
     letters = cv2.threshold(coverage, 150, 1, cv2.THRESH_BINARY)[1]
     touched = cv2.threshold(coverage, 12, 1, cv2.THRESH_BINARY)[1]
     ground = cv2.dilate(touched, np.ones((5, 5), np.uint8)) - touched
