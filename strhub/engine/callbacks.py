@@ -124,20 +124,12 @@ class StopOnSignal(pl.Callback):
     def __init__(self) -> None:
         self.received: int | None = None
         self.process = os.getpid()
-        self.previous: dict[int, Any] = {}
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == 'fit':
-            self.install()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.install()  # Lightning has put its own in front meanwhile
-
-    def install(self) -> None:
+        # By now Lightning has noted the handlers there were, and will put them back.
         if threading.current_thread() is threading.main_thread():
             for signum in self.SIGNALS:
-                handler = signal.signal(signum, self.handle)
-                self.previous.setdefault(signum, handler)
+                signal.signal(signum, self.handle)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:
@@ -149,12 +141,6 @@ class StopOnSignal(pl.Callback):
             os._exit(128 + signum)
         self.received = signum
         log.warning('stopping after this step; once more to stop at once, without saving')
-
-    def restore(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for signum, handler in self.previous.items():
-                signal.signal(signum, handler)
-        self.previous = {}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -178,12 +164,6 @@ class StopOnSignal(pl.Callback):
             signum = int(trainer.strategy.reduce(received, reduce_op='max')) or None
         if signum is not None:
             raise TrainingInterruptedError(signum)
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.restore()
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.restore()
 
 
 class FiniteLoss(pl.Callback):

@@ -22,7 +22,7 @@ WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
 QUOTED = ('"', "'", '[', '{', '$')
 PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir')
 # what Hydra's grammar takes in a value without quotes, apart from blanks at its ends
-PLAIN = re.compile(r'[\w/.+*@?|:%-]*')
+PLAIN = re.compile(r'[\w/.+*@?|:%-]*', re.ASCII)
 OVERRIDES = Path('hydra', 'overrides.yaml')  # see hydra.output_subdir in main.yaml
 
 

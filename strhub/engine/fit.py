@@ -17,6 +17,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from strhub.data.module import SceneTextDataModule
@@ -31,7 +32,7 @@ from strhub.engine.callbacks import (
     ValidateEvery,
 )
 from strhub.engine.configure import checkpoint_of, run
-from strhub.engine.errors import door
+from strhub.engine.errors import INTERRUPTED, door
 from strhub.engine.progress import Progress
 from strhub.models import zoo
 from strhub.models.base import BaseSystem
@@ -60,6 +61,7 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None
         ValueError, FileNotFoundError: something in the configuration is wrong.
     """
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    check(settings)
     folder = Path(run_dir) if run_dir is not None else new_run_dir(settings['model']['name'])
     quieten()
     pl.seed_everything(settings['seed'], verbose=False)
@@ -86,6 +88,20 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None
         result = trainer.validate(system, datamodule=data, verbose=False)
         checkpoints.keep_averaged(trainer, result[0][checkpoints.monitor])
     return checkpoints.best_path
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Refuses what none of the parts would complain about in words that a user understands."""
+    for section in ('model', 'data', 'trainer', 'averaging', 'checkpoint'):
+        if not isinstance(settings.get(section), dict):
+            raise ValueError(f'{section} is {settings.get(section)!r}: it is a section of several keys, see --help')
+    threads, top_k = settings['threads'], settings['checkpoint']['top_k']
+    if type(settings['seed']) is not int or settings['seed'] < 0:
+        raise ValueError(f'seed is {settings["seed"]!r}: give a whole number, at least 0')
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise ValueError(f'threads is {threads!r}: give a whole number, at least 1, or null')
+    if type(top_k) is not int or top_k < 0:
+        raise ValueError(f'checkpoint.top_k is {top_k!r}: give a whole number, at least 0')
 
 
 def new_run_dir(name: str) -> Path:
@@ -177,8 +193,8 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
     try:
         # A callback that raises comes last but for the checkpoints, which Lightning calls after all others.
         return pl.Trainer(**arguments, callbacks=[*safety, *callbacks, StopOnSignal()], default_root_dir=folder)
-    except (TypeError, RuntimeError) as error:  # a value of a wrong type, a device that is not there
-        raise ValueError(f'the trainer cannot be made: {error}') from error
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise ValueError(f'Lightning refuses the trainer section: {error}') from error
 
 
 def precision(wanted: Any, accelerator: str) -> Any:
@@ -221,6 +237,10 @@ def train(config: DictConfig) -> None:
     except NonFiniteLossError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(FAILED)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Ctrl-C before the first step, as Lightning reports it
+            sys.exit(INTERRUPTED)
+        raise
     if best is None:
         return
     test, read = (program.replace('train', name) for name in ('test', 'read'))

@@ -58,15 +58,15 @@ class Dropped(nn.Module):
 
 
 class Recorder(pl.Callback):
-    """Losses and learning rates by step, and after which steps there was a validation."""
+    """Losses by batch, learning rates by step, and after which steps there was a validation."""
 
     def __init__(self) -> None:
-        self.losses: dict[int, float] = {}
+        self.losses: list[float] = []
         self.rates: dict[int, float] = {}
         self.validated: list[int] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        self.losses[len(self.losses)] = float(outputs['loss'])
+        self.losses.append(float(outputs['loss']))
         self.rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]['lr']
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
