@@ -76,3 +76,10 @@ def test_useless_word_files_are_refused(tmp_path, content: bytes, message: str) 
 def test_senseless_limits_are_refused(arguments) -> None:
     with pytest.raises(ValueError, match=r'expected|give'):
         WordSource(**arguments)
+
+
+def test_labels_neither_begin_nor_end_with_spaces(tmp_path) -> None:
+    for charset in (ALL + ' ', 'αβγ ', 'ab \t'):
+        assert all(label == label.strip() != '' for label in draw(WordSource(charset), 300))
+    with pytest.raises(ValueError, match='charset is empty'):
+        WordSource(' ')

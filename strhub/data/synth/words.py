@@ -77,7 +77,8 @@ class WordSource:
     def __init__(
         self, charset: str = DIGITS + LETTERS + SYMBOLS, *, max_length: int = 25, path: str | Path | None = None
     ) -> None:
-        if not charset:
+        self._visible = ''.join(charset.split())
+        if not self._visible:
             raise ValueError('the charset is empty: give the characters that labels may have')
         if max_length < 1:
             raise ValueError(f'max_length is {max_length}: expected 1 or more')
@@ -98,14 +99,14 @@ class WordSource:
     def draw(self, rng: Random, *, difficulty: float = 1.0) -> str:
         """One label; at difficulty 0 short plain words and numbers, at 1 everything."""
         longest = min(self.max_length, 4 + round(21 * difficulty))
-        if self._is_foreign:
-            return ''.join(rng.choices(self.charset, k=rng.randint(1, min(8, longest))))
-        for _ in range(MAX_TRIES):
+        for _ in range(0 if self._is_foreign else MAX_TRIES):
             label = self._own(rng) if self._is_own else self._make(rng, difficulty)
-            if 0 < len(label) <= longest and self.can_spell(label):
+            if len(label) <= longest and label and label == label.strip() and self.can_spell(label):
                 return label
-        # A few odd letters spell hardly any word.
-        return self._own(rng) if self._is_own else ''.join(rng.choices(self.charset, k=rng.randint(1, min(8, longest))))
+        if self._is_own:  # none is so short
+            return self._own(rng)
+        # another script, or letters too few for words
+        return ''.join(rng.choices(self._visible, k=rng.randint(1, min(8, longest))))
 
     def can_spell(self, label: str) -> bool:
         return self._allowed.issuperset(label)
