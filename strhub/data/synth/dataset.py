@@ -68,7 +68,8 @@ class RenderedDataset(Dataset):
         return (self[index] for index in range(len(self)))
 
     def difficulty_of(self, key: int) -> float:
-        return self.difficulty * min(1.0, key / self.warmup) if self.warmup else self.difficulty
+        """Rises slowly at first: until a network reads anything at all, all that is harder delays it."""
+        return self.difficulty * min(1.0, key / self.warmup) ** 2 if self.warmup else self.difficulty
 
     def __getitem__(self, key: int) -> tuple[Any, str]:
         for redraw in range(MAX_REDRAWS):

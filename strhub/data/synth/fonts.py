@@ -18,7 +18,12 @@ logger = logging.getLogger(__name__)
 
 CAP_HEIGHT = 32  # pixels of a capital in a glyph mask: somewhat more than most pictures show
 PROBE_SIZE = 100  # a face is first opened at this size to measure its capitals
-PLAIN_STROKES = (0.11, 0.27)  # stroke width over cap height of faces that beginners read
+# What beginners read: upright letters without ornament, neither thin nor fat.
+PLAIN_FAMILIES = {
+    'Arimo', 'Cabin', 'Clear Sans', 'Fira Sans', 'Hind Madurai', 'Inter', 'Lato', 'Libre Franklin', 'Montserrat',
+    'Mukta', 'Noto Sans', 'Open Sans', 'Oxygen-Sans', 'Roboto', 'Source Sans Pro',
+}  # fmt: skip
+PLAIN_STROKES = (0.11, 0.24)  # stroke width over cap height
 SUFFIXES = ('.ttf', '.otf', '.ttc')
 
 
@@ -48,7 +53,8 @@ class Face:
 
     @property
     def is_plain(self) -> bool:
-        return PLAIN_STROKES[0] <= self.stroke <= PLAIN_STROKES[1] and not self.italic
+        lightest, boldest = PLAIN_STROKES
+        return self.family in PLAIN_FAMILIES and lightest <= self.stroke <= boldest and not self.italic
 
     @property
     def share(self) -> float:
@@ -134,7 +140,7 @@ class FontBook:
         self._plain_shares = list(accumulate(face.share for face in self._plain))
 
     def draw(self, rng: Random, *, difficulty: float = 1.0) -> Face:
-        if rng.random() >= 0.5 + 0.5 * difficulty:
+        if rng.random() >= 2 * difficulty:
             return rng.choices(self._plain, cum_weights=self._plain_shares)[0]
         return rng.choices(self.faces, cum_weights=self._shares)[0]
 

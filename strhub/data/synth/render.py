@@ -80,7 +80,7 @@ def _draw(label: str, face: Face, rng: Random, difficulty: float, words: WordSou
     height = max(height, LEAST_HEIGHT * line_height / CAP_HEIGHT)
     view = camera.look_at(line.box, height, rng, difficulty)
     ground = paint.some_colour(rng)
-    ink = paint.contrasting(ground, 45 + 60 * (1 - difficulty), rng)
+    ink = paint.contrasting(ground, 45 + 75 * (1 - difficulty), rng)
     picture = paint.background(view.size, ground, rng, noise, difficulty)
     coverage = view.project(line.mask)
     if line.others is not None:

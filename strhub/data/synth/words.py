@@ -127,7 +127,9 @@ class WordSource:
             if rng.random() < difficulty:
                 return MAKERS[kind](rng)
             kind = 'word'
-        label = change_case(self._word(rng) if kind == 'word' else name(rng), rng)
+        label = self._word(rng) if kind == 'word' else name(rng)
+        # signs are mostly in capitals, and so is what beginners read
+        label = change_case(label, rng) if rng.random() < 0.3 + 3 * difficulty else label.upper()
         return punctuate(label, rng) if rng.random() < 0.07 * difficulty else label
 
     def _word(self, rng: Random) -> str:
