@@ -69,6 +69,12 @@ class BaseSystem(pl.LightningModule, ABC):
             raise ValueError(f'img_size is {img_size}: give [height, width] in pixels, e.g. [32, 128]')
         if max_label_length < 1:
             raise ValueError(f'max_label_length is {max_label_length}: give at least 1')
+        if batch_size < 1:
+            raise ValueError(f'batch_size is {batch_size}: give at least 1')
+        if not (0 < lr < math.inf and 0 <= weight_decay < math.inf):
+            raise ValueError(
+                f'lr is {lr} and weight_decay is {weight_decay}: give a positive lr, and a weight_decay of 0 or more'
+            )
         if not 0 <= warmup_pct <= 1:
             raise ValueError(f'warmup_pct is {warmup_pct}: give a share between 0 and 1, e.g. 0.075')
         super().__init__()
@@ -90,14 +96,18 @@ class BaseSystem(pl.LightningModule, ABC):
         """Validation: logits (N, L, C), their mean loss, and over how many terms the mean was taken."""
 
     @torch.inference_mode()
-    def read(self, images: Tensor) -> tuple[list[str], list[Tensor]]:
-        """Texts of images (N, 3, H, W) in [-1, 1] and probabilities of their characters; see `tokenizer.decode`."""
+    def probabilities(self, images: Tensor) -> Tensor:
+        """What reading gives to each class, (N, L, C) float32, of images (N, 3, H, W) in [-1, 1] on any device."""
         was_training = self.training
         self.eval()
         try:
-            return self.tokenizer.decode(self(images.to(self.device)).float().softmax(-1))
+            return self(images.to(self.device)).float().softmax(-1)
         finally:
             self.train(was_training)
+
+    def read(self, images: Tensor) -> tuple[list[str], list[Tensor]]:
+        """Texts of images (N, 3, H, W) in [-1, 1] and probabilities of their characters; see `tokenizer.decode`."""
+        return self.tokenizer.decode(self.probabilities(images))
 
     # Training
 
@@ -124,7 +134,7 @@ class BaseSystem(pl.LightningModule, ABC):
         scale = self.lr_scale()
         groups = self.parameter_groups()
         for group in groups:
-            group['lr'] = scale * float(group.get('lr', self.lr))
+            group['lr'] = scale * group.get('lr', self.lr)
         optimizer = AdamW(groups, lr=scale * self.lr, weight_decay=self.weight_decay)
         schedule = OneCycleLR(
             optimizer,
@@ -180,14 +190,22 @@ class CrossEntropySystem(BaseSystem):
     def __init__(self, *, charset_train: str, **training: Any) -> None:
         super().__init__(tokenizer=Tokenizer(charset_train), charset_train=charset_train, **training)
 
-    def forward_logits_loss(self, images: Tensor, labels: Sequence[str]) -> tuple[Tensor, Tensor, int]:
+    def encode(self, labels: Sequence[str]) -> Tensor:
+        """Ids (N, L) of labels: [B], characters, [E], [P].
+
+        Raises:
+            ValueError: no labels, or one that the network cannot read.
+        """
         longest, limit = max(labels, key=len, default=''), self.hparams['max_label_length']
         if len(longest) > limit:
             raise ValueError(
                 f'label {longest!r} has {len(longest)} characters and the model was made for at most '
                 f'{limit}: leave it out, or make the model with a larger max_label_length'
             )
-        targets = self.tokenizer.encode(labels, self.device)[:, 1:]  # nothing predicts [B]
+        return self.tokenizer.encode(labels, self.device)
+
+    def forward_logits_loss(self, images: Tensor, labels: Sequence[str]) -> tuple[Tensor, Tensor, int]:
+        targets = self.encode(labels)[:, 1:]  # nothing predicts [B]
         logits = self(images, max_length=targets.shape[1] - 1)
         loss = self.cross_entropy(logits, targets)
         return logits, loss, int((targets != self.tokenizer.pad_id).sum())

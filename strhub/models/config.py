@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -22,9 +23,18 @@ def config_dir() -> Path:
     raise FileNotFoundError(f'there is no configs folder in or beside {PACKAGE}: install strhub again')
 
 
+class Loader(yaml.SafeLoader):
+    """Takes 6e-3 and 1.5e3 for numbers, as Hydra does; to YAML 1.1 they are texts."""
+
+
+Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+$'), list('-+0123456789')
+)
+
+
 @cache
 def _read(file: Path) -> dict[str, Any]:
-    return yaml.safe_load(file.read_text('utf-8')) or {}
+    return yaml.load(file.read_text('utf-8'), Loader) or {}
 
 
 def compose(experiment: str) -> dict[str, Any]:
@@ -35,9 +45,8 @@ def compose(experiment: str) -> dict[str, Any]:
     """
     folder = config_dir()
     main, own = _read(folder / 'main.yaml'), _read(folder / 'experiment' / f'{experiment}.yaml')
-    options = {key: value for entry in main['defaults'] if isinstance(entry, dict) for key, value in entry.items()}
-    for entry in own.get('defaults', ()):
-        options |= {key.removeprefix('override /'): value for key, value in entry.items()}
+    groups = [entry for entry in [*main['defaults'], *own.get('defaults', ())] if isinstance(entry, dict)]
+    options = {key.removeprefix('override /'): value for entry in groups for key, value in entry.items()}
     model = _read(folder / 'model' / f'{options["model"]}.yaml')
     charset = _read(folder / 'charset' / f'{options["charset"]}.yaml')
     hparams = {**main['model'], **model, **charset['model'], **own.get('model', {})}
@@ -71,7 +80,7 @@ def _typed(key: str, value: Any, default: Any) -> Any:
         value = parse(value, kind)
     if kind is float and type(value) is int:
         value = float(value)
-    if kind is list and isinstance(value, Sequence):
+    if kind is list and isinstance(value, Sequence) and not isinstance(value, str):
         value = list(value)
     fits = type(value) is kind  # a bool is no int here
     if kind is list and fits:

@@ -271,7 +271,7 @@ def test_language_model_has_its_own_learning_rate() -> None:
 
 
 def test_a_label_that_is_too_long_is_named() -> None:
-    with pytest.raises(ValueError, match="label 'aaaaaa' has 6 characters, but max_label_length is 5"):
+    with pytest.raises(ValueError, match="label 'aaaaaa' has 6 characters and the model was made for at most 5"):
         ABINet(**TINY).targets(['a', 'aaaaaa'])
 
 

@@ -1,6 +1,7 @@
 """Models by name, their hyper-parameters, and published weights from a folder, the cache or a server."""
 
 import hashlib
+import shutil
 import string
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import torch
 import yaml
 from shrunk import images
 
-from strhub.models import weights, zoo
+from strhub.models import config, weights, zoo
 from strhub.models.config import compose
 from strhub.models.utils import create_model, load_from_checkpoint, parse_model_args
 from strhub.models.zoo import MODELS, build, config_dir, hparams
@@ -46,8 +47,12 @@ def test_other_names_are_refused_with_those_there_are(name: Any) -> None:
         ({'lr': None}, r'lr is None: give a number'),
         ({'img_size': 32}, r'img_size is 32: give whole numbers in a list'),
         ({'img_size': [32]}, r'img_size is \[32\]'),
-        ({'img_size': '32,128'}, r'img_size is'),
+        ({'img_size': '32,128'}, r"img_size is '32,128': give whole numbers in a list"),
         ({'img_size': [32, 128.0]}, r'img_size is'),
+        ({'batch_size': 0}, r'batch_size is 0: give at least 1'),
+        ({'lr': 0.0}, r'lr is 0.0 .*give a positive lr'),
+        ({'lr': 'nan'}, r'lr is nan'),
+        ({'weight_decay': -0.1}, r'weight_decay is -0.1'),
         ({'charset_test': 7}, r'charset_test is 7: give a text'),
         ({'embed_dim': 100, 'enc_num_heads': 3}, r'100 cannot be split among 3 heads'),
     ],
@@ -70,6 +75,23 @@ def test_charsets_have_as_many_characters_as_their_name_says(file: Path) -> None
     charset = yaml.safe_load(file.read_text('utf-8'))['model']['charset_train']
     assert len(Tokenizer(charset).charset) == int(file.stem.partition('_')[0])
     assert all(c in string.printable for c in charset)
+
+
+@pytest.mark.parametrize('text', ['6e-3', '6E-03', '0.006', '.006', '+6e-3', '6.e-3', '0.06e-1'])
+def test_numbers_in_configs_are_those_of_hydra(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    omegaconf = pytest.importorskip('omegaconf')
+    shutil.copytree(config_dir(), tmp_path / 'configs')
+    experiment = tmp_path / 'configs' / 'experiment' / 'crnn-tiny.yaml'
+    experiment.write_text(f'defaults:\n  - _self_\n  - override /model: crnn\nmodel:\n  lr: {text}\n')
+    monkeypatch.setattr(config, 'config_dir', lambda: tmp_path / 'configs')
+    assert config.compose('crnn-tiny')['lr'] == omegaconf.OmegaConf.load(experiment).model.lr == 0.006
+    assert hparams('crnn-tiny', lr='1e-3')['lr'] == 0.001
+
+
+def test_what_only_looks_like_a_number_stays_a_text(tmp_path: Path) -> None:
+    (tmp_path / 'texts.yaml').write_text('[e3, 1e, 1e3x, "1e3", 0x1e3, -e3]')
+    texts = yaml.load((tmp_path / 'texts.yaml').read_text(), config.Loader)
+    assert texts == ['e3', '1e', '1e3x', '1e3', 0x1E3, '-e3']
 
 
 def test_hparams_are_fresh_every_time() -> None:

@@ -66,7 +66,7 @@ class ABINet(CrossEntropySystem):
         self.save_hyperparameters()
         self.num_classes = len(self.tokenizer) - 2  # [B] and [P] are never read
         self.max_label_length = max_label_length
-        self.l_lr = float(l_lr)  # YAML reads 3e-4 as text
+        self.l_lr = float(l_lr)  # the original's checkpoints hold the text '3e-4'
         self.loss_weights = {'vision': v_loss_weight, 'language': l_loss_weight, 'alignment': a_loss_weight}
         self.lm_only = lm_only
         self.pretrain_pct = pretrain_pct
@@ -175,12 +175,7 @@ class ABINet(CrossEntropySystem):
 
     def targets(self, labels: Sequence[str]) -> Tensor:
         """Ids of labels up to [E], padded to the longest word that the network reads: (N, max_label_length + 1)."""
-        if longest := max((label for label in labels if len(label) > self.max_label_length), key=len, default=None):
-            raise ValueError(
-                f'label {longest!r} has {len(longest)} characters, but max_label_length is {self.max_label_length}: '
-                'leave it out, or train with a higher max_label_length'
-            )
-        ids = self.tokenizer.encode(labels, self.device)[:, 1:]  # nothing predicts [B]
+        ids = self.encode(labels)[:, 1:]  # nothing predicts [B]
         return F.pad(ids, (0, self.max_label_length + 1 - ids.shape[1]), value=self.tokenizer.pad_id)
 
     def spell(self, targets: Tensor) -> Opinion:

@@ -164,11 +164,6 @@ class PARSeq(nn.Module):
             logits (N, K, T, C) for tokens[:, 1:]
         """
         context = tokens[:, :-1]
-        if context.shape[1] > self.max_label_length + 1:
-            raise ValueError(
-                f'the longest label has {context.shape[1] - 1} characters, but the network reads at most '
-                f'{self.max_label_length}: drop such labels or build it with a larger max_label_length'
-            )
         num_orders = len(orders)
         beyond = (context == self.pad_id) | (context == self.eos_id)  # shorter words of the batch end earlier
         content_hides, query_hides = (

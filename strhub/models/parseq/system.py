@@ -84,7 +84,7 @@ class PARSeq(CrossEntropySystem):
 
     def permutation_loss(self, images: Tensor, labels: Sequence[str], *, orders: Tensor) -> Tensor:
         """Mean loss over all tokens predicted in the given reading orders, (K, L + 2), see `sample_permutations`."""
-        tokens = self.tokenizer.encode(labels, self.device)
+        tokens = self.encode(labels)
         logits = self.model.decode_permuted(tokens, self.model.encode(images), orders)  # (N, K, L + 1, C)
         targets = tokens[:, None, 1:].repeat(1, len(orders), 1)
         # The end is learnt left to right, and right to left from nothing but [B]; other orders only repeat the former.

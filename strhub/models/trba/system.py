@@ -40,7 +40,7 @@ class TRBA(CrossEntropySystem):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
-        ids = self.tokenizer.encode(labels, self.device)
+        ids = self.encode(labels)
         logits = self.model(images, inputs=ids[:, :-1])
         loss = self.cross_entropy(logits, ids[:, 1:])
         self.log('loss', loss)
