@@ -57,7 +57,12 @@ class Reproducible(pl.Callback):
         seed = int(np.random.SeedSequence(place).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
+        # torch.manual_seed formats a stack trace for each kind of device there is, a millisecond a step
+        torch.default_generator.manual_seed(seed)
+        if pl_module.device.type == 'cuda':
+            torch.cuda.manual_seed(seed)
+        elif pl_module.device.type == 'mps':
+            torch.mps.manual_seed(seed)
 
     def state_dict(self) -> dict[str, Any]:
         return {'facts': self.facts}
@@ -119,11 +124,12 @@ class StopOnSignal(pl.Callback):
     """Lets Ctrl-C and SIGTERM end the training between two steps; a second signal ends it at once."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
-    ASK_EVERY = 16  # batches, where several processes have to agree
+    ASK_EVERY = 8  # steps, where several processes have to agree
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.process = os.getpid()
+        self.chances = 0  # steps after which training could have stopped
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # By now Lightning has noted the handlers there were, and will put them back.
@@ -147,7 +153,8 @@ class StopOnSignal(pl.Callback):
     ) -> None:
         # A checkpoint must lie between two optimiser steps and not between two epochs.
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
-            self.stop(trainer, is_time_to_ask=(batch_idx + 1) % self.ASK_EVERY == 0)
+            self.chances += 1
+            self.stop(trainer, is_time_to_ask=self.chances % self.ASK_EVERY == 0)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # The validation after the last step is better finished.
@@ -257,8 +264,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         dropped: list[tuple[float, int, str]] = []
         if score is not None and self.top_k:
             name = f'step_{trainer.global_step:06d}-acc_{score:.2f}.ckpt'
-            # of equals the later is the better
-            ranked = sorted([*self.best, (score, trainer.global_step, name)], reverse=True)
+            ranked = rank([*self.best, (score, trainer.global_step, name)])
             self.best, dropped = ranked[: self.top_k], ranked[self.top_k :]
         self.save(trainer, self.last_path)
         if not trainer.is_global_zero:
@@ -273,7 +279,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """Writes what the training was for if weights were averaged at its end: weights alone, whatever their score."""
         name = f'averaged-acc_{score:.2f}.ckpt'
         self.save(trainer, self.folder / name, weights_only=True)
-        self.best = sorted([*self.best, (score, trainer.global_step, name)], reverse=True)
+        self.best = rank([*self.best, (score, trainer.global_step, name)])
 
     def save(self, trainer: pl.Trainer, path: Path, *, weights_only: bool = False) -> None:
         beside = path.with_suffix('.partial')
@@ -287,6 +293,11 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # A run that goes on in another folder starts its list anew.
         self.best = [(score, step, name) for score, step, name in state_dict['best'] if (self.folder / name).exists()]
+
+
+def rank(best: list[tuple[float, int, str]]) -> list[tuple[float, int, str]]:
+    """The best score first; of equals the later, and averaged weights before those they came from."""
+    return sorted(best, key=lambda entry: (entry[0], entry[1], entry[2].startswith('averaged')), reverse=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

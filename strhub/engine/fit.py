@@ -115,13 +115,19 @@ def new_run_dir(name: str) -> Path:
 
 
 def quieten() -> None:
-    """Silences warnings about what is meant to be so."""
+    """Silences warnings about what is meant to be so, and all processes but the first."""
     logging.getLogger('lightning.pytorch.utilities.rank_zero').setLevel(logging.WARNING)
-    for message in ('.*not resumable', '.*does not have many workers', '.*smaller than the logging', '.*LeafSpec'):
-        warnings.filterwarnings('ignore', message)
-    warnings.filterwarnings('ignore', 'Checkpoint directory .* exists')
-    # A schedule restored before its optimiser's first step looks to torch like a wrong order of calls.
-    warnings.filterwarnings('ignore', '.*lr_scheduler.step.* before .*optimizer.step')
+    if getattr(rank_zero_only, 'rank', 0):
+        logging.getLogger().setLevel(logging.WARNING)
+    for message in (
+        'not resumable',  # it is: the sampler knows where to start
+        'does not have many workers',
+        'smaller than the logging interval',
+        'sync_dist=True',  # the system sums over all ranks itself
+        'LeafSpec',
+        r'lr_scheduler\.step.* before .*optimizer\.step',  # a schedule restored before its optimiser's first step
+    ):
+        warnings.filterwarnings('ignore', f'.*{message}')
 
 
 def build_system(settings: Mapping[str, Any]) -> BaseSystem:

@@ -310,3 +310,25 @@ def test_resume_with_another_seed_is_refused(tmp_path: Path) -> None:
     Run(tmp_path, max_epochs=1)
     with pytest.raises(ValueError, match='had seed=0 and this one has 1'):
         Run(tmp_path, resume=tmp_path / 'last.ckpt', seed=1)
+
+
+def test_processes_agree_on_when_to_stop() -> None:
+    """However short the epochs are: each process has seen the signal, or not, at another step."""
+
+    class Strategy:
+        root_device = torch.device('cpu')
+
+        def reduce(self, received: torch.Tensor, reduce_op: str) -> torch.Tensor:
+            return torch.tensor(signal.SIGTERM)  # from the other process
+
+    class Trainer:
+        world_size, strategy, is_last_batch, accumulate_grad_batches = 2, Strategy(), False, 1
+
+    def train(stop: StopOnSignal) -> None:
+        for _ in range(100):
+            for batch_idx in range(3):
+                stop.on_train_batch_end(Trainer(), None, None, None, batch_idx)  # type: ignore[arg-type]
+
+    with pytest.raises(TrainingInterruptedError) as error:
+        train(StopOnSignal())
+    assert error.value.signum == signal.SIGTERM

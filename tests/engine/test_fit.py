@@ -308,6 +308,21 @@ def test_weights_of_a_wholly_different_model_are_refused(small: list[str], tmp_p
         fit(compose([*small, f'pretrained={last}', 'model.hidden_size=24', 'model.width=0.1']), run_dir=tmp_path / 'b')
 
 
+def test_loss_that_is_no_number_ends_the_command(
+    small: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(self: Any, images: torch.Tensor, labels: list[str]) -> Any:
+        loss = next(self.parameters()).sum() * float('inf')
+        return torch.zeros(len(labels), 2, len(self.tokenizer)), loss, 1
+
+    monkeypatch.setattr('strhub.models.base.CTCSystem.forward_logits_loss', overflow)
+    with pytest.raises(SystemExit) as status:
+        main(small)
+    assert status.value.code == 1  # not 2: the command was right
+    assert capfd.readouterr().err.splitlines()[-1].startswith('error: the loss of step 1 is nan or inf')
+    assert list(run_dir().glob('nonfinite_step_000001_rank_0.pt'))
+
+
 def test_interrupt_from_python(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class AtOnce(fit_module.StopOnSignal):
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
