@@ -74,6 +74,7 @@ def steps_in(minutes: float, config: DictConfig, folder: Path) -> int:
         'logger': False,
     }
     fit.quieten()
+    fit.share_cores(settings)
     stopwatch = Stopwatch()
     trainer = fit.build_trainer(settings, folder, [stopwatch])
     data = fit.build_data(settings)

@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 from strhub.data.module import SceneTextDataModule
 from strhub.engine.averaging import SWA, weight_average
 from strhub.engine.callbacks import (
-    Checkpoints,
     FiniteLoss,
     NonFiniteLossError,
     Reproducible,
@@ -31,6 +30,7 @@ from strhub.engine.callbacks import (
     TrainingInterruptedError,
     ValidateEvery,
 )
+from strhub.engine.checkpoints import Checkpoints
 from strhub.engine.configure import checkpoint_of, run
 from strhub.engine.errors import INTERRUPTED, door
 from strhub.engine.progress import Progress
@@ -65,8 +65,7 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None
     folder = Path(run_dir) if run_dir is not None else new_run_dir(settings['model']['name'])
     quieten()
     pl.seed_everything(settings['seed'], verbose=False)
-    if settings['threads']:
-        torch.set_num_threads(settings['threads'])
+    share_cores(settings)
 
     system = build_system(settings)
     data = build_data(settings)
@@ -160,18 +159,31 @@ def start_from(system: BaseSystem, source: str) -> None:
 
 
 def build_data(settings: Mapping[str, Any]) -> SceneTextDataModule:
-    model, data = settings['model'], dict(settings['data'])
-    if data['num_workers'] == 'auto':
-        data['num_workers'] = num_workers(is_rendered=data['train_dir'] == 'rendered')
+    model, data = settings['model'], settings['data']
     shared = ('img_size', 'max_label_length', 'charset_train', 'charset_test', 'batch_size')
     return SceneTextDataModule(**data, **{key: model[key] for key in shared}, seed=settings['seed'])
 
 
-def num_workers(*, is_rendered: bool) -> int:
-    """Processes that load pictures for each device: the cores it has, but for the one that trains."""
+def share_cores(settings: dict[str, Any]) -> None:
+    """Divides the cores between torch's threads and the processes that load pictures, where this is left open.
+
+    More of both than there are cores is many times slower than either. A CPU works about four times as long on a small
+    model's training step as on its pictures; a GPU leaves all cores but one to the pictures.
+    """
+    data = settings['data']
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    spare = cores // max(1, torch.cuda.device_count()) - 1
-    return max(0, spare if is_rendered else min(spare, MAX_WORKERS))
+    on_cpu = settings['trainer']['accelerator'] == 'cpu' or not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    )
+    if data['num_workers'] == 'auto':
+        spare = cores // max(1, torch.cuda.device_count()) - 1
+        data['num_workers'] = max(0, min(spare, max(1, cores // 4) if on_cpu else spare))
+        if data['train_dir'] != 'rendered':
+            data['num_workers'] = min(data['num_workers'], MAX_WORKERS)
+    if on_cpu:
+        torch.set_flush_denormal(True)  # numbers below 1e-38 are slow and worth nothing
+    if settings['threads'] or on_cpu:
+        torch.set_num_threads(settings['threads'] or max(1, cores - data['num_workers']))
 
 
 def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
@@ -185,7 +197,7 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
     if arguments.get('fast_dev_run'):  # Lightning's dry run leaves nothing on the disk
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
     facts = {'seed': settings['seed'], 'model.batch_size': settings['model']['batch_size']}
-    safety = [
+    safety: list[pl.Callback] = [
         Reproducible(settings['seed'], facts),
         FiniteLoss(folder),
         ValidateEvery(arguments.pop('val_check_interval')),
@@ -195,6 +207,7 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
     arguments['use_distributed_sampler'] = False  # the data module's own sampler serves each process its share
     if 'logger' not in arguments:
         arguments['logger'] = pl.loggers.TensorBoardLogger(folder, name='', version='tensorboard')
+        safety.append(pl.callbacks.LearningRateMonitor('step'))
     arguments['precision'] = precision(arguments['precision'], arguments['accelerator'])
     try:
         # A callback that raises comes last but for the checkpoints, which Lightning calls after all others.

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from strhub.engine import fit as fit_module
 from strhub.engine.callbacks import StopOnSignal, TrainingInterruptedError
 from strhub.engine.configure import checkpoint_of, compose, quote, value_of
-from strhub.engine.fit import fit, main, num_workers, precision
+from strhub.engine.fit import fit, main, precision, share_cores
 from strhub.models.zoo import MODELS, config_dir, hparams, load_from_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings('ignore')]
@@ -95,7 +95,7 @@ def test_defaults_are_the_published_recipe() -> None:
     assert compose(['dataset=rendered']).data.train_dir == 'rendered'
 
 
-def test_precision_and_workers_follow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision('16-mixed', 'auto') == '16-mixed'
     assert precision('auto', 'cpu') == '32-true'
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
@@ -105,11 +105,31 @@ def test_precision_and_workers_follow_the_machine(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: False)
     assert precision('auto', 'gpu') == '32-true'
 
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(32))
-    assert (num_workers(is_rendered=False), num_workers(is_rendered=True)) == (8, 15)
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(1))
-    assert num_workers(is_rendered=True) == 0
+
+@pytest.mark.parametrize(
+    ('cores', 'gpus', 'train_dir', 'workers', 'threads'),
+    [
+        (1, 0, 'rendered', 0, 1),
+        (2, 0, 'rendered', 1, 1),
+        (16, 0, 'rendered', 4, 12),
+        (16, 0, 'real', 4, 12),
+        (32, 2, 'rendered', 15, None),
+        (32, 2, 'real', 8, None),
+    ],
+)
+def test_cores_are_shared_and_never_used_twice(
+    cores: int, gpus: int, train_dir: str, workers: int, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpus > 0)
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    monkeypatch.setattr(torch, 'set_num_threads', used.append)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(cores), raising=False)
+    settings: dict[str, Any] = OmegaConf.to_container(compose([f'data.train_dir={train_dir}']), resolve=True)  # type: ignore[assignment]
+    share_cores(settings)
+    assert settings['data']['num_workers'] == workers
+    assert used == ([] if threads is None else [threads])
 
 
 # The command line
