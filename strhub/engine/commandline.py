@@ -107,7 +107,8 @@ def canonical(word: str) -> str:
 def split_overrides(words: Iterable[str]) -> tuple[list[str], list[str]]:
     """Parts a command line in words for the parser and overrides of the model's parameters.
 
-    An override is `name=value` or `name:type=value`; a file that exists and a name that ends like a file's are none.
+    An override is `name=value` or `name:type=value`. A file that exists is none, nor, without a type, is a name that
+    ends like a file's.
     Parting comes first because `--images` and `--sets` would take what follows them; so would they take
     `pretrained=NAME`, which therefore goes to the front.
     """
@@ -115,11 +116,17 @@ def split_overrides(words: Iterable[str]) -> tuple[list[str], list[str]]:
     for word in words:
         if word.startswith('pretrained='):
             checkpoint.append(word)
-        elif OVERRIDE.match(word) and not FILE_SUFFIX.search(word) and not Path(word).exists():
+        elif _is_override(word):
             overrides.append(word)
         else:
             rest.append(word)
     return checkpoint + rest, overrides
+
+
+def _is_override(word: str) -> bool:
+    match = OVERRIDE.match(word)
+    is_file_name = match is not None and not match[1] and FILE_SUFFIX.search(word)
+    return match is not None and not is_file_name and not Path(word).exists()
 
 
 def accept_any_text() -> None:

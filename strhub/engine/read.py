@@ -78,15 +78,9 @@ def read_images(
     return read_batch(system, torch.stack([transform(image) for image in images]), top_k=top_k)
 
 
-@torch.inference_mode()
 def read_batch(system: BaseSystem, images: Tensor, *, top_k: int = 0) -> list[Reading]:
     """Reads images (N, 3, H, W) in [-1, 1]; see `read_images`."""
-    was_training = system.training
-    system.eval()
-    try:
-        probs = system(images.to(system.device)).float().softmax(-1).cpu()
-    finally:
-        system.train(was_training)
+    probs = system.probabilities(images).cpu()
     texts, characters, ends = system.tokenizer.decode(probs, split_end=True)
     alternatives: list[Alternatives] = [[()] * len(text) for text in texts]
     if top_k:
@@ -164,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     system = load_system(arguments.checkpoint, arguments.overrides, device=pick_device(arguments.device))
     total = failed = 0
     for path, reading in read_paths(
-        system, paths, batch_size=arguments.batch_size, top_k=arguments.topk or 0, rotation=arguments.rotation
+        system, paths, batch_size=arguments.batch_size, top_k=arguments.topk, rotation=arguments.rotation
     ):
         total += 1
         if isinstance(reading, Reading):
