@@ -149,10 +149,12 @@ def name_sets(paths: Sequence[str]) -> dict[str, Path]:
         FileNotFoundError: one of the paths does not exist.
     """
     sets: dict[str, Path] = {}
-    for given in dict.fromkeys(paths):
+    for given in paths:
         path = Path(given).absolute()
         if not path.exists():
             raise FileNotFoundError(f'{given} does not exist: --sets takes LMDBs, labelled folders and label files')
+        if path in sets.values():
+            continue  # words and words/ are one set
         name = f'{path.parent.name}/{path.name}' if path.is_file() else path.name
         sets[given if name in sets else name] = path
     return sets
@@ -195,7 +197,9 @@ def _parser() -> Parser:
         help='bring labels to ASCII first; if not said: unless the model reads other characters',
     )
     rules.add_argument(
-        '--remove_whitespace', action=BooleanOptionalAction, default=True, help='remove it from the labels'
+        '--remove_whitespace',
+        action=BooleanOptionalAction,
+        help='remove it from the labels; if not said: unless it is among the characters that are judged',
     )
     rules.add_argument(
         '--min_image_dim', type=not_negative, default=0, metavar='N', help='leave out pictures with a shorter side'
@@ -204,7 +208,7 @@ def _parser() -> Parser:
 
 
 def _data(system: BaseSystem, charset: str, arguments: Namespace) -> SceneTextDataModule:
-    normalize = arguments.normalize_unicode
+    normalize, remove = arguments.normalize_unicode, arguments.remove_whitespace
     return SceneTextDataModule(
         arguments.data_root,
         'real',
@@ -215,7 +219,7 @@ def _data(system: BaseSystem, charset: str, arguments: Namespace) -> SceneTextDa
         arguments.batch_size,
         arguments.num_workers,
         augment=False,
-        remove_whitespace=arguments.remove_whitespace,
+        remove_whitespace=not any(map(str.isspace, charset)) if remove is None else remove,
         normalize_unicode=charset.isascii() if normalize is None else normalize,
         min_image_dim=arguments.min_image_dim,
         rotation=arguments.rotation,

@@ -57,5 +57,6 @@ def append(path: Path, text: str) -> None:
     """Adds to a file, which holds either the old text or all of it: a killed run leaves no half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.part')
-    partial.write_text((path.read_text('utf-8') if path.exists() else '') + text, 'utf-8')
+    before = path.read_text('utf-8') if path.exists() else ''
+    partial.write_text(before + text, 'utf-8', errors='backslashreplace')  # names of files may be no Unicode
     partial.replace(path)

@@ -13,7 +13,7 @@ from PIL import Image
 from strhub.data.module import SceneTextDataModule
 from strhub.engine.evaluate import benchmark_groups, judging_charset, main, name_sets
 from strhub.engine.read import read_images
-from strhub.engine.results import table
+from strhub.engine.results import append, table
 from strhub.metrics import Score
 from strhub.models.utils import create_model
 from strhub.tokenizer import CharsetAdapter
@@ -159,7 +159,7 @@ def test_names_of_sets(tmp_path, monkeypatch):
     for folder in ('a/words', 'b/words'):
         Path(folder).mkdir(parents=True)
     Path('a/words/gt.txt').touch()
-    names = name_sets(['a/words/', 'b/words/', 'a/words/gt.txt', 'a/words/'])
+    names = name_sets(['a/words/', 'b/words/', 'a/words/gt.txt', 'a/words/', './a/words', 'b/words'])
     assert list(names) == ['words', 'b/words/', 'words/gt.txt']
     assert names['b/words/'] == tmp_path / 'b' / 'words'
 
@@ -206,6 +206,26 @@ def test_a_model_of_another_alphabet_is_judged_in_it(tmp_path, capsys):
     assert status == 0
     assert 'judged in 4 characters: αβγδ' in out
     assert json.loads(predictions.read_text('utf-8'))['label'] == 'βαδ'
+
+
+@pytest.mark.parametrize(
+    ('options', 'label'), [([], 'a b'), (['--remove_whitespace'], 'ab'), (['charset_test=ab'], 'ab')]
+)
+def test_a_model_that_reads_spaces_is_judged_with_them(tmp_path, capsys, options, label):
+    system = create_model('crnn', width=0.0625, hidden_size=16, charset_train='ab ')
+    checkpoint = save_checkpoint(system, tmp_path / 'spaces.ckpt')
+    folder = write_set(tmp_path / 'set', [draw_word('x')], ['a b'])
+    predictions = tmp_path / 'p.jsonl'
+    status, _, _ = run(capsys, checkpoint, '--sets', folder, '--predictions', predictions, *options)
+    assert status == 0
+    assert json.loads(predictions.read_text('utf-8'))['label'] == label
+
+
+def test_results_name_pictures_whose_names_are_no_unicode(tmp_path):
+    append(tmp_path / 'r.txt', 'one\n')
+    append(tmp_path / 'r.txt', 'a\udcff.png\n')
+    append(tmp_path / 'r.txt', 'three\n')
+    assert (tmp_path / 'r.txt').read_text('utf-8') == 'one\na\\udcff.png\nthree\n'
 
 
 @pytest.mark.parametrize('workers', [0, 1])
