@@ -117,7 +117,7 @@ def _fit(
     """`value` as the network needs it, or None, and a note. `value` itself means that it needs no change."""
     if (axis := _axis(CHARACTERS, key)) is not None and _same_but(axis, value, fresh):
         return _by_character(value, fresh, axis, (old['charset_train'], new['charset_train']))
-    if re.fullmatch(PATCH_POSITIONS, key) and value.shape[-1] == fresh.shape[-1]:
+    if re.fullmatch(PATCH_POSITIONS, key) and _same_but(1, value, fresh):
         return _by_patch(value, fresh, _grid(old), _grid(new))
     moved = list(old['img_size']) != list(new['img_size'])
     if re.fullmatch(CONSTANTS, key) and (moved or value.shape != fresh.shape):

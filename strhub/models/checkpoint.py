@@ -124,6 +124,11 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ValueError(f'{path} holds {_kind(value)} under {key!r}, not just weights; {ACCEPTED}')
+        if value.is_meta or value.is_quantized or value.is_complex() or value.layout != torch.strided:
+            raise ValueError(
+                f'{path} holds {key!r} in a form that no model here has (sparse, quantized, complex, or without '
+                f'values); {ACCEPTED}'
+            )
     if all(key.startswith('model.') for key in content):
         return {key.removeprefix('model.'): value for key, value in content.items()}
     return dict(content)

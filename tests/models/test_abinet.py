@@ -215,6 +215,7 @@ def test_detach_keeps_the_language_gradient_out_of_the_vision_model(detach: bool
         ({'v_backbone': 'vit'}, "v_backbone is 'vit': give one of 'transformer', 'resnet'"),
         ({'activation': 'tanh'}, "activation is 'tanh': give one of 'relu', 'gelu'"),
         ({'iter_size': 0}, 'iter_size is 0: give at least 1'),
+        ({'l_num_layers': 0}, 'l_num_layers 0 and d_inner .*give at least 1 each'),
         ({'d_model': 24}, 'd_model is 24: give a multiple of 16'),
         ({'nhead': 3}, 'cannot be split among 3 heads'),
     ],

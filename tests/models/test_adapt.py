@@ -126,6 +126,14 @@ def test_missing_and_unknown_weights_are_refused_by_name(tmp_path: Path) -> None
         load_weights(system, weights, strict=True)
 
 
+@pytest.mark.parametrize('shape', [(), (48,), (16, 48), (1, 128, 1, 48)])
+def test_positions_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    system = make('parseq-tiny')
+    weights = {**system.model.state_dict(), 'encoder.pos_embed': torch.zeros(shape)}
+    with pytest.raises(ValueError, match=r'1 of another shape \(encoder.pos_embed is'):
+        load_weights(system, weights, strict=True)
+
+
 def test_fine_tuning_takes_what_fits(tmp_path: Path) -> None:
     save_safetensors(make('parseq-tiny'), tmp_path / 'model.safetensors')
     system = make('parseq-tiny', enc_depth=3, dec_depth=2, refine_iters=0, dec_mlp_ratio=2, charset_train='abc')

@@ -193,6 +193,11 @@ def junk(tmp_path: Path) -> dict[str, tuple[Path, str]]:
             r"holds nothing under 'state', not just weights",
         ),
         'other weights': (write(tmp_path / 'other.pt', {'a': torch.rand(2)}), r'1 tensors fit no model of the hub'),
+        'sparse': (
+            write(tmp_path / 'sparse.pt', {'a': torch.eye(2).to_sparse()}),
+            r"holds 'a' in a form that no model here has",
+        ),
+        'meta': (write(tmp_path / 'meta.pt', {'a': torch.rand(2, device='meta')}), r"holds 'a' in a form"),
         'bad hparams': (
             write(tmp_path / 'bad.ckpt', {'state_dict': {'a': torch.rand(2)}, 'hyper_parameters': [1]}),
             r'holds a list in place of hyper-parameters',
@@ -208,7 +213,7 @@ def junk(tmp_path: Path) -> dict[str, tuple[Path, str]]:
 KINDS = [
     'missing', 'folder', 'empty folder', 'empty', 'truncated', 'truncated legacy', 'web page', 'text', 'git lfs', 'png',
     'jpeg', 'onnx', 'binary', 'zip', 'script', 'pickle', 'module', 'evil', 'tensor', 'list', 'no weights', 'optimiser',
-    'other weights', 'bad hparams', 'safetensors', 'safetensors hparams',
+    'other weights', 'sparse', 'meta', 'bad hparams', 'safetensors', 'safetensors hparams',
 ]  # fmt: skip
 
 

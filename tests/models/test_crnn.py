@@ -1,6 +1,7 @@
 """CRNN: the published numbers, and its sizes."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -73,8 +74,9 @@ def test_width_scales_the_convolutions_alone() -> None:
     assert sizes[1] == GOLDEN.facts['crnn']['params_by_module']['model.cnn']
     assert 3.9 < sizes[1] / sizes[0.5] < 4.1
     assert 3.9 < sizes[0.5] / sizes[0.25] < 4.1
-    with pytest.raises(ValueError, match='width is 0'):
-        small(width=0)
+    for width in (0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f'width is {width}'):
+            small(width=width)
 
 
 def test_batch_norm_all_normalises_every_convolution() -> None:

@@ -171,6 +171,11 @@ class ABINet(nn.Module):
         check_choice('v_backbone', v_backbone, BACKBONES)
         if iter_size < 1:
             raise ValueError(f'iter_size is {iter_size}: give at least 1')
+        if min(v_num_layers, l_num_layers, d_inner) < 1:
+            raise ValueError(
+                f'v_num_layers is {v_num_layers}, l_num_layers {l_num_layers} and d_inner {d_inner}: '
+                'give at least 1 each'
+            )
         if d_model < 1 or d_model % WIDTH_SHARES[0]:
             raise ValueError(f'd_model is {d_model}: give a multiple of {WIDTH_SHARES[0]}')
         self.max_label_length = max_label_length

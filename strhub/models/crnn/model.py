@@ -1,5 +1,6 @@
 """CRNN: convolutions squeeze a picture to a row of columns, two bidirectional LSTMs read it, CTC aligns the text."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -105,7 +106,7 @@ class CRNN(nn.Module):
                 f'CRNN cannot read pictures of height x width {img_size[0]} x {img_size[1]}: '
                 f'give a height of {HEIGHTS[0]} to {HEIGHTS[-1]} and a width of at least 4, e.g. img_size [32, 128]'
             )
-        if width <= 0:
+        if not 0 < width < math.inf:
             raise ValueError(f'width is {width}: give a positive factor on the channels, 1 for the published size')
         self.img_height = img_size[0]
         channels = [max(8, round(c * width / 8) * 8) for c in CHANNELS]
