@@ -46,5 +46,6 @@ def test_keyword_arguments_of_the_original() -> None:
         str(CHECKOUT), 'parseq_tiny', source='local', decode_ar=False, refine_iters=2, **small('parseq-tiny')
     )
     assert (parseq.hparams.decode_ar, parseq.hparams.refine_iters) == (False, 2)
+    assert (parseq.model.decode_ar, parseq.model.refine_iters) == (False, 2)  # what reading goes by
     abinet = torch.hub.load(str(CHECKOUT), 'abinet', source='local', iter_size=1, **small('abinet'))
-    assert abinet.hparams.iter_size == 1
+    assert abinet.hparams.iter_size == abinet.model.iter_size == 1
