@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import string
+import time
 
 import numpy as np
 import pytest
@@ -55,6 +56,7 @@ def labels_of(dataset) -> list[str]:
         ),
         ('gt.txt', '\ufeffword_1.png, "one"\r\nword_2.png, "two \\"2\\""\r\nword_3.png, "a\\\\\\"b,c"\r\n'),
         ('gt.txt', 'word_1.png\tone\nword_2.png\ttwo "2"\nword_3.png\ta\\"b,c\n'),
+        ('labels.tsv', 'word_1.png\tone\rword_2.png\ttwo "2"\rword_3.png\ta\\"b,c\r'),
         ('labels_2.tsv', 'word_1.png\tone\nword_2.png\ttwo "2"\nword_3.png\ta\\"b,c\n'),
     ],
 )
@@ -93,6 +95,7 @@ def test_any_label_survives_any_form(pictures, name, label):
         ('labels.tsv', b'../word_2.png\ttwo', 'line 2: picture outside the folder'),
         ('labels.tsv', b'/etc/passwd\ttwo', 'line 2: picture outside the folder'),
         ('labels.tsv', b'C:\\word_2.png\ttwo', 'line 2: picture outside the folder'),
+        ('labels.tsv', b'\\\\server\\word_2.png\ttwo', 'line 2: picture outside the folder'),
         ('labels.tsv', b'\tlabel', 'line 2: no picture'),
         ('labels.tsv', b'a\0b\tlabel', 'line 2: no picture'),
         ('labels.csv', b'word_2.png', 'line 2: no comma'),
@@ -148,6 +151,25 @@ def test_any_bytes_are_labels_or_a_sentence(pictures, name, content):
     else:
         message = found.summary()
     assert '\n' not in message
+
+
+@pytest.mark.parametrize(
+    'line', [b'word_1.png' + b' ' * 100_000 + b'x', b', "' * 50_000 + b'x'], ids=['spaces', 'quotes']
+)
+@pytest.mark.parametrize('name', ['labels.tsv', 'labels.csv', 'labels.jsonl', 'gt.txt'])
+def test_a_huge_line_is_refused_at_once(pictures, name, line):
+    (pictures / name).write_bytes(line)
+    start = time.process_time()
+    with pytest.raises(ValueError, match='line 1'):
+        read_folder(pictures)
+    assert time.process_time() - start < 5  # what grows with the square of the length takes minutes
+
+
+def test_a_link_to_itself_hides_no_other_picture(pictures):
+    (pictures / 'loop.png').symlink_to('loop.png')
+    (pictures / 'labels.tsv').write_text('word_1.png\tone\nloop.png\ttwo\n')
+    found = read_folder(pictures)
+    assert found.missing == [False, True]
 
 
 def test_slashes_of_windows_and_links_out_of_the_folder_are_followed(tmp_path, make_folder):
