@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from strhub.data.dataset import WordDataset, find_sets, open_set
+from strhub.data.base import WordDataset
+from strhub.data.dataset import TreeDataset, find_sets, open_set
 from strhub.data.labels import LabelRules, tally
 from strhub.data.transforms import UnreadablePictureError
 
 PRINTABLE = string.digits + string.ascii_letters + string.punctuation  # the 94 of the full charset
 PICTURE, LINE = (160, 48), 16  # pixels of a picture on the sheet, and of the label below it
 COLUMNS = 8
+SHEETS = ('.png', '.jpg', '.jpeg', '.webp')
 BAR = 40  # characters of the longest bar
 MAX_OUTSIDE = 40  # characters beyond the charset that are listed
 
@@ -78,20 +80,18 @@ def _spread(length: int, count: int) -> np.ndarray:
 
 def contact_sheet(sets: Sequence[WordDataset], *, count: int = 96) -> Image.Image:
     """Pictures from all sets, evenly spread, with their labels after the rules; what cannot be read is marked."""
-    chosen = _spread(sum(map(len, sets)), count)
+    words = TreeDataset(sets)
+    chosen = _spread(len(words), count)
     font = ImageFont.load_default(LINE - 4)
     rows = max(1, -(-len(chosen) // COLUMNS))
     cell = PICTURE[0] + 4, PICTURE[1] + LINE + 4
     sheet = Image.new('RGB', (COLUMNS * cell[0], rows * cell[1]), 'white')
     draw = ImageDraw.Draw(sheet)
-    ends = np.cumsum([len(dataset) for dataset in sets])
-    for place, at in enumerate(chosen):
-        part = int(np.searchsorted(ends, at, side='right'))
-        dataset, index = sets[part], int(at - (ends[part - 1] if part else 0))
+    for place, index in enumerate(map(int, chosen)):
         left, top = place % COLUMNS * cell[0] + 2, place // COLUMNS * cell[1] + 2
-        label, colour = dataset.label(index), 'black'
+        label, colour = words.label(index), 'black'
         try:
-            picture = dataset.picture(index)
+            picture = words.picture(index)
             scale = min(PICTURE[0] / picture.width, PICTURE[1] / picture.height)
             size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
             sheet.paste(picture.resize(size, Image.Resampling.BICUBIC), (left, top))
@@ -127,6 +127,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('--pictures', type=int, default=96, metavar='N', help='on the sheet (default: 96)')
     arguments = parser.parse_args(argv)
+    if arguments.pictures < 1:
+        raise ValueError(f'--pictures is {arguments.pictures}: give at least 1')
+    if arguments.sheet and arguments.sheet.suffix.lower() not in SHEETS:
+        raise ValueError(f'--sheet is {arguments.sheet}: give a name that ends in {", ".join(SHEETS)}')
     logging.getLogger('strhub.data').setLevel(logging.WARNING)  # the report says the rest
 
     rules = LabelRules(

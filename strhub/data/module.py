@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, WordDataset, build_tree_dataset
+from strhub.data.base import WordDataset
+from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, build_tree_dataset
 from strhub.data.labels import LabelRules
 from strhub.data.sampler import EpochSampler
 from strhub.data.transforms import WordTransform, get_transform
@@ -22,7 +23,6 @@ from strhub.data.transforms import WordTransform, get_transform
 logger = logging.getLogger(__name__)
 
 RENDERED = 'rendered'
-HELD_OUT_SERIES = 2**32  # added to the seed: training never sees these words
 HELD_OUT_WORDS = 2000  # rendered for validation: an accuracy known to about 1 %
 HELD_OUT_SEED = 0x5EED0FF  # no run's own seed, one hopes; the same for all runs, so that they compare
 
@@ -95,9 +95,10 @@ class SceneTextDataModule(pl.LightningDataModule):
         rendered: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
+        if batch_size < 1 or num_workers < 0 or seed < 0:
             raise ValueError(
-                f'batch_size is {batch_size} and num_workers {num_workers}: give at least 1 and at least 0'
+                f'batch_size is {batch_size}, num_workers {num_workers} and seed {seed}: '
+                'give at least 1, at least 0 and at least 0'
             )
         self.root_dir = Path(root_dir)
         self.train_dir = str(train_dir)
@@ -165,7 +166,7 @@ class SceneTextDataModule(pl.LightningDataModule):
         Items come in order and none is left out: after a batch, `is_unreadable(index)` tells which of its pictures
         could not be read, came blank, and count as wrong.
         """
-        return self._open(self.find_test_set(name), self._rules(self.charset_test))
+        return self._open(self._find(name, 'test'), self._rules(self.charset_test))
 
     def test_dataloaders(self, subset: Sequence[str | Path]) -> dict[str, DataLoader]:
         """One loader for each set, under the name it was given by; all are looked for before the first is opened."""
@@ -175,10 +176,6 @@ class SceneTextDataModule(pl.LightningDataModule):
                 f'{HOW_TO_MAKE_DATA}'
             )
         return {str(name): self._loader(self.test_dataset(name), None, persist=False) for name in subset}
-
-    def find_test_set(self, name: str | Path) -> Path:
-        """Where a test set lies; raises FileNotFoundError where there is none."""
-        return self._find(name, 'test')
 
     @property
     def _renders(self) -> bool:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from pictures import make_picture
 from torch.utils.data import DataLoader
 
+from strhub.data.convert import write_words
+from strhub.data.convert.folder import folder
 from strhub.data.dataset import FolderDataset, LmdbDataset, TreeDataset, build_tree_dataset, find_sets
 from strhub.data.labelfile import label_of_name, read_folder
 from strhub.data.labels import LabelRules
@@ -241,10 +243,13 @@ def test_a_set_without_a_usable_word_says_why(tmp_path, kind, request):
     assert len(build_tree_dataset(root, LabelRules('中文', 25, normalize_unicode=False))) == 1
 
 
-def test_small_pictures_are_left_out(tmp_path):
+@pytest.mark.parametrize('is_lmdb', [False, True])
+def test_small_pictures_are_left_out(tmp_path, is_lmdb):
     for i, size in enumerate([(40, 16), (40, 7), (7, 40), (8, 8)]):
         make_picture(0, *size).save(tmp_path / f'{"abcd"[i]}.png')
-    dataset = build_tree_dataset(tmp_path, RULES, PLAIN, min_image_dim=8)
+    if is_lmdb:
+        write_words(folder(tmp_path), tmp_path / 'set')
+    dataset = build_tree_dataset(tmp_path / 'set' if is_lmdb else tmp_path, RULES, PLAIN, min_image_dim=8)
     assert labels_of(dataset) == ['a', 'd']
     assert dataset.dropped == {'picture with a side under 8 pixels': 2}
 
@@ -374,13 +379,13 @@ def test_a_set_of_unreadable_pictures_ends_training(tmp_path, make_lmdb):
         dataset[0]
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
-def test_workers_of_both_kinds_read_and_tell_what_they_could_not(tmp_path, method, make_lmdb, make_folder):
+@pytest.mark.parametrize(('method', 'workers'), [('fork', 2), ('spawn', 1)])  # a spawned one takes seconds to start
+def test_workers_of_both_kinds_read_and_tell_what_they_could_not(tmp_path, method, workers, make_lmdb, make_folder):
     make_lmdb(tmp_path / 'a', list('abcdef'), [3])
     make_folder(tmp_path / 'b', list('ghijkl'), [0])
     dataset = build_tree_dataset(tmp_path, RULES, PLAIN)
     assert dataset[0][1] == 'a'  # this process has the LMDB open when the workers start
-    loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context=method)
+    loader = DataLoader(dataset, batch_size=4, num_workers=workers, multiprocessing_context=method)
     batches = list(loader)
     assert [label for _, labels in batches for label in labels] == list('abcdefghijkl')
     assert np.flatnonzero([dataset.is_unreadable(i) for i in range(12)]).tolist() == [3, 6]

@@ -42,6 +42,12 @@ def test_the_rules_can_be_chosen(tmp_path, make_folder, capsys):
     assert 'A  U+0041' in report
 
 
+@pytest.mark.parametrize(('option', 'value'), [('--pictures', '0'), ('--sheet', 'sheet.xyz'), ('--sheet', 'sheet')])
+def test_impossible_sheets_are_refused_before_anything_is_read(option, value):
+    with pytest.raises(ValueError, match=f'{option} is {value}: give'):
+        main(['nowhere', option, value])
+
+
 def test_nothing_usable_is_told_after_the_counts(tmp_path, make_folder, capsys):
     root = make_folder(tmp_path / 'set', ['中文'])
     with pytest.raises(ValueError, match='no word is usable'):

@@ -222,7 +222,7 @@ def test_a_charset_beyond_ascii_with_normalisation_is_warned_of(root, caplog):
     assert 'normalize_unicode=false' in caplog.text
 
 
-@pytest.mark.parametrize('options', [{'batch_size': 0}, {'num_workers': -1}, {'img_size': (32,)}])
+@pytest.mark.parametrize('options', [{'batch_size': 0}, {'num_workers': -1}, {'seed': -1}, {'img_size': (32,)}])
 def test_impossible_settings_are_refused(root, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         module_of(root, **options).train_dataloader()
