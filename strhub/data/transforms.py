@@ -16,6 +16,7 @@ from torch import Tensor
 from strhub.data.augment import RandAugment
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB: a large photograph fits, a decompression bomb does not
+MAX_SIDE = 4096  # of a picture to be turned or sheared: a strip of 60000 x 10 would become a square of gigabytes
 # Formats that decode pictures and nothing else: PIL's EPS, for one, would start a PostScript interpreter.
 FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'JPEG2000', 'AVIF', 'ICO', 'TGA')
 
@@ -127,6 +128,8 @@ class WordTransform:
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
         """Transforms a picture; `rng` is where augmentation takes its randomness from (default: a fresh one)."""
         image = to_rgb(image)
+        if (self.augment is not None or self.rotation) and max(image.size) > MAX_SIDE:
+            image = image.reduce(-(-max(image.size) // MAX_SIDE))
         if self.augment is not None:
             # A photograph's detail does not survive the resize below, yet each operation would have to carry it.
             factor = min(image.width // (2 * self.width), image.height // (2 * self.height))

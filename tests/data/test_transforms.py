@@ -48,6 +48,13 @@ def test_rotation_is_counter_clockwise_and_keeps_the_whole_picture():
     assert torch.allclose(turned[:, 22:], torch.tensor(-1.0))
 
 
+@pytest.mark.parametrize('options', [{'augment': True}, {'rotation': 30}])
+def test_a_long_strip_does_not_fill_the_memory(options):
+    transform = get_transform((8, 32), **options)
+    for key in range(3):  # a million pixels wide, turned by 15 degrees, would be 750 GB
+        assert transform(Image.new('RGB', (1_000_000, 10)), np.random.default_rng(key)).shape == (3, 8, 32)
+
+
 @pytest.mark.parametrize('mode', ['1', 'L', 'P', 'RGBA', 'LA', 'CMYK', 'YCbCr', 'I;16', 'I', 'F'])
 def test_transform_takes_any_mode(mode):
     source = Image.new('I' if mode in ('I', 'I;16', 'F') else 'RGB', (30, 10))
