@@ -104,7 +104,8 @@ def test_nothing_usable_makes_nothing(tmp_path, make_folder):
 
 def test_wrong_sources_are_told(tmp_path, make_lmdb):
     with pytest.raises(FileNotFoundError, match='does not exist'):
-        main(['folder', str(tmp_path / 'nowhere'), str(tmp_path / 'dst')])
+        main(['folder', str(tmp_path / 'nowhere'), str(tmp_path / 'deep' / 'dst')])
+    assert not (tmp_path / 'deep').exists()
     make_lmdb(tmp_path / 'set', ['x'])
     with pytest.raises(ValueError, match='LMDB already'):
         main(['folder', str(tmp_path / 'set'), str(tmp_path / 'dst')])

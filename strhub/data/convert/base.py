@@ -83,9 +83,11 @@ def write_words(
         progress: called with the number of words done since it was last called.
     """
     report = Report()
+    writer = LmdbWriter(target, overwrite=overwrite)
     groups = (list(group) for _, group in groupby(words, key=lambda word: getattr(word, 'picture', None)))
-    with LmdbWriter(target, overwrite=overwrite) as writer, ThreadPoolExecutor(workers) as pool:
-        while batch := list(islice(groups, AT_ONCE)):
+    batch = list(islice(groups, AT_ONCE))  # a source that cannot be read ends it here, before a folder is made
+    with writer, ThreadPoolExecutor(workers) as pool:
+        while batch:
             for result in chain.from_iterable(pool.map(lambda group: list(_load(group, min_size)), batch)):
                 if isinstance(result, Skipped):
                     report.skip(result)
@@ -93,6 +95,7 @@ def write_words(
                     writer.write(*result)
                     report.kept += 1
                 progress(1)
+            batch = list(islice(groups, AT_ONCE))
         if not report.kept:
             why = tally(report.skipped) or 'there are no words'
             raise ValueError(f'no word is usable, so {target} was not made: {why}')
@@ -109,10 +112,10 @@ def _load(group: list[Word | Skipped], min_size: int) -> Iterator[tuple[bytes, s
     try:
         encoded = path.read_bytes()
         image = open_image(encoded, name=str(path))
-    except UnreadablePictureError:
-        yield Skipped('picture unreadable', str(path), len(words))
-    except OSError:
+    except FileNotFoundError:
         yield Skipped('picture missing', str(path), len(words))
+    except (UnreadablePictureError, OSError):
+        yield Skipped('picture unreadable', str(path), len(words))
     else:
         yield from (_crop(encoded, image, word, min_size) for word in words)
 
