@@ -42,7 +42,8 @@ def room(module: str) -> str:
 
 def source(module: str) -> Path:
     path = ROOT / module.replace('.', '/')
-    return path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+    package = path / '__init__.py'
+    return package if package.is_file() else path.with_suffix('.py')
 
 
 def imports(tree: ast.AST) -> set[str]:
