@@ -71,6 +71,7 @@ def steps_in(minutes: float, config: DictConfig, folder: Path) -> int:
         'max_steps': UNTIMED_STEPS + TIMED_STEPS,
         'limit_val_batches': 0,
         'enable_progress_bar': False,
+        'enable_checkpointing': False,
         'logger': False,
     }
     fit.quieten()
@@ -88,9 +89,22 @@ def steps_in(minutes: float, config: DictConfig, folder: Path) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     out: Path = arguments.out
-    if not arguments.minutes > 0:
+    if not 0 < arguments.minutes < float('inf'):
         raise ValueError(f'--minutes is {arguments.minutes}: give more than 0')
 
+    from strhub.engine.callbacks import TrainingInterruptedError
+
+    try:
+        tour(arguments, out)
+    except TrainingInterruptedError as stop:
+        print('\nstopped', file=sys.stderr)
+        if stop.checkpoint is not None:
+            print(f'The state is saved; go on:  ./train.py ckpt_path={stop.checkpoint}')
+        sys.exit(128 + stop.signum)
+
+
+def tour(arguments: argparse.Namespace, out: Path) -> None:
+    """Renders, trains, tests and reads."""
     from strhub.data.synth import cli as render
     from strhub.engine import evaluate, read
     from strhub.engine.commandline import pick_device

@@ -2,11 +2,13 @@
 
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from strhub import quickstart
+from strhub.engine.callbacks import TrainingInterruptedError
 from strhub.engine.configure import compose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +44,22 @@ def test_slower_machines_train_fewer_steps(tmp_path: Path) -> None:
     )
     assert quickstart.steps_in(0.001, config, tmp_path) == quickstart.UNTIMED_STEPS  # never none at all
     assert quickstart.steps_in(60, config, tmp_path) > 1000
+    assert not list(tmp_path.rglob('*.ckpt'))  # measuring leaves nothing
+
+
+def test_a_stopped_training_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        stop = TrainingInterruptedError(signal.SIGINT)
+        stop.checkpoint = tmp_path / 'last.ckpt'
+        raise stop
+
+    monkeypatch.setattr(quickstart, 'tour', stopped)
+    with pytest.raises(SystemExit) as end:
+        quickstart.main(['--out', str(tmp_path)])
+    assert end.value.code == 130
+    assert f'ckpt_path={tmp_path / "last.ckpt"}' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('argv', 'says'), [(['--minutes', '0'], 'more than 0'), (['--minutes', 'x'], 'invalid float')])

@@ -88,6 +88,23 @@ def resumed(words: Sequence[str]) -> list[str]:
     return [*kept, *words, *folder]
 
 
+def settled(config: DictConfig, words: Sequence[str]) -> DictConfig:
+    """The configuration that the run to resume was saved with, changed as `words` say.
+
+    What the files in configs/ have become since then does not matter, unless a word chooses one of them anew.
+    """
+    path = value_of(words, 'ckpt_path')
+    file = None if path is None else checkpoint_of(path).parent.parent / 'config.yaml'
+    keys = {key_of(word) for word in words if not key_of(word).startswith('hydra.')} - {''}
+    if file is None or not file.is_file() or keys & {'experiment', 'model', 'charset', 'dataset'}:
+        return config
+    OmegaConf.set_struct(config, False)
+    merged = OmegaConf.merge(config, OmegaConf.load(file))
+    for key in {*keys, 'ckpt_path', 'pretrained'}:
+        OmegaConf.update(merged, key, OmegaConf.select(config, key), merge=False)
+    return merged
+
+
 def explain(error: Exception) -> str:
     """Hydra's complaint on one line, with the nearest word where a name is unknown."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -142,17 +159,18 @@ def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
     Raises:
         ValueError: a word that does not fit.
     """
+    program = sys.argv
     failures: list[Exception] = []
 
     def guarded(config: DictConfig) -> None:
+        sys.argv = [program[0], *map(quote, words)]  # what Lightning starts other processes with
         try:
-            task(config)
+            task(settled(config, words))
         except Exception as error:  # Hydra would print lines of its own
             failures.append(error)
 
     check(words)
     os.environ['HYDRA_FULL_ERROR'] = '1'  # errors come here, where they become sentences
-    program = sys.argv
     try:
         sys.argv = [program[0], *(quote(word) for word in resumed(words))]
         hydra.main(str(config_dir().resolve()), 'main', version_base='1.3')(guarded)()

@@ -90,7 +90,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def sentence(error: BaseException) -> str:
     """The message of a known error on one line, with the remedy where we know one."""
     if is_out_of_memory(error):
-        return 'there is not enough memory: use a smaller --batch_size (data.batch_size in training) or --device cpu'
+        return 'there is not enough memory: use a smaller --batch_size (model.batch_size in training) or --device cpu'
     if isinstance(error, ModuleNotFoundError) and error.name:
         return _missing_package(error.name)
     if isinstance(error, OSError) and error.strerror:

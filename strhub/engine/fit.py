@@ -160,6 +160,12 @@ def start_from(system: BaseSystem, source: str) -> None:
 
 def build_data(settings: Mapping[str, Any]) -> SceneTextDataModule:
     model, data = settings['model'], settings['data']
+    root_val = Path(data['root_dir'], 'val')
+    if data['val_dir'] is None and data['train_dir'] != 'rendered' and not root_val.exists():
+        raise FileNotFoundError(
+            f'{root_val} does not exist: say with data.val_dir=… which pictures to validate on, '
+            'or train on rendered words with dataset=rendered'
+        )
     shared = ('img_size', 'max_label_length', 'charset_train', 'charset_test', 'batch_size')
     return SceneTextDataModule(**data, **{key: model[key] for key in shared}, seed=settings['seed'])
 

@@ -26,7 +26,7 @@ class Progress(pl.callbacks.ProgressBar):
         self.bar: tqdm | None = None
         self.total = 0
         self.images = self.first_step = 0
-        self.began = self.shown = 0.0
+        self.began = self.shown = self.validation_began = 0.0
 
     def disable(self) -> None:
         """Called by Lightning on all processes but the first."""
@@ -78,8 +78,11 @@ class Progress(pl.callbacks.ProgressBar):
             text += f', {timedelta(seconds=round(left))} to go'
         self.say(f'step {step}/{self.total or "?"}, epoch {trainer.current_epoch + 1}: {text}')
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validation_began = time.monotonic()
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Validation is no training time.
+        self.began += time.monotonic() - self.validation_began  # the rate is that of training
         metrics = trainer.callback_metrics
         if trainer.sanity_checking or 'val_accuracy' not in metrics:
             return

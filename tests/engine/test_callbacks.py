@@ -14,7 +14,6 @@ from toy import Recorder, ToyData, toy_system
 
 from strhub.engine.averaging import EMA, SWA, weight_average
 from strhub.engine.callbacks import (
-    Checkpoints,
     FiniteLoss,
     NonFiniteLossError,
     Reproducible,
@@ -22,6 +21,7 @@ from strhub.engine.callbacks import (
     TrainingInterruptedError,
     ValidateEvery,
 )
+from strhub.engine.checkpoints import Checkpoints
 from strhub.models.base import BaseSystem
 
 pytestmark = [

@@ -187,6 +187,7 @@ def test_other_words_stay_as_they_are(word: str) -> None:
         (['checkpoint.top_k=-1'], 'checkpoint.top_k is -1'),
         (['data.train_dir=/no/such/folder'], '/no/such/folder'),
         (['data=3'], 'data'),
+        (['data.val_dir=null'], 'val does not exist: say with data.val_dir=… which'),
         (['trainer=null'], 'Config group override must be a string'),
         (['ckpt_path=/no/such.ckpt'], 'ckpt_path=/no/such.ckpt: there is no checkpoint there'),
         (['pretrained=parsec'], 'parsec'),
@@ -285,6 +286,9 @@ def test_killed_run_goes_on_from_its_folder_alone(
     assert 'Go on:  ./train.py ckpt_path=a=b/checkpoints/last.ckpt' in capsys.readouterr().out
     assert torch.load('a=b/checkpoints/last.ckpt', weights_only=True)['global_step'] == 5
 
+    # What the experiment is by now does not matter.
+    saved = Path('a=b/hydra/overrides.yaml')
+    saved.write_text(saved.read_text().replace('hidden_size=8', 'hidden_size=16'))
     main(['ckpt_path=a=b'])
     ended, whole = (torch.load(f'{run}/checkpoints/last.ckpt', weights_only=True) for run in ('a=b', 'whole'))
     assert ended['global_step'] == whole['global_step'] == 6
