@@ -188,7 +188,9 @@ class SceneTextDataModule(pl.LightningDataModule):
     def _find(self, name: str | Path, room: str) -> Path:
         path = self._look_for(name, room)
         if path is None:
-            raise FileNotFoundError(f'neither {self.root_dir / room / name} nor {name} exists: {HOW_TO_MAKE_DATA}')
+            where = [str(self.root_dir / room / name), str(name)]
+            what = f'{name} does not exist' if where[0] == where[1] else f'neither {" nor ".join(where)} exists'
+            raise FileNotFoundError(f'{what}: {HOW_TO_MAKE_DATA}')
         return path
 
     def _val_path(self) -> Path:
