@@ -48,7 +48,11 @@ class Reproducible(pl.Callback):
         self.facts = facts
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.facts['number of devices'] = trainer.world_size
+        self.note(trainer)
+
+    def note(self, trainer: pl.Trainer) -> None:
+        """Adds to the facts what only the trainer knows."""
+        self.facts['number of devices'] = trainer.num_devices * trainer.num_nodes
         self.facts['trainer.accumulate_grad_batches'] = trainer.accumulate_grad_batches
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
@@ -68,7 +72,7 @@ class Reproducible(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict['facts'].items():
-            if self.facts[name] != value:
+            if self.facts.get(name, value) != value:
                 raise ValueError(
                     f'the run to resume had {name}={value} and this one has {self.facts[name]}: resume with the same, '
                     'or start a new run from its weights with pretrained= in place of ckpt_path='

@@ -99,7 +99,7 @@ def settled(config: DictConfig, words: Sequence[str]) -> DictConfig:
     if file is None or not file.is_file() or keys & {'experiment', 'model', 'charset', 'dataset'}:
         return config
     OmegaConf.set_struct(config, False)
-    merged = OmegaConf.merge(config, OmegaConf.load(file))
+    merged: DictConfig = OmegaConf.merge(config, OmegaConf.load(file))  # type: ignore[assignment]
     for key in {*keys, 'ckpt_path', 'pretrained'}:
         OmegaConf.update(merged, key, OmegaConf.select(config, key), merge=False)
     return merged

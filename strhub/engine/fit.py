@@ -74,7 +74,7 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None
     trainer = build_trainer(settings, folder, [checkpoints, *([averaging] if averaging else [])])
     resume = None if settings['ckpt_path'] is None else checkpoint_of(settings['ckpt_path'])
     if resume is not None:
-        check_resumable(resume, system)
+        check_resumable(resume, system, trainer)
     if trainer.is_global_zero:
         (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(settings), folder / 'config.yaml')
@@ -170,6 +170,21 @@ def build_data(settings: Mapping[str, Any]) -> SceneTextDataModule:
     return SceneTextDataModule(**data, **{key: model[key] for key in shared}, seed=settings['seed'])
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def trains_on_cpu(accelerator: str) -> bool:
+    return accelerator == 'cpu' or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def check_devices(devices: Any, accelerator: str) -> None:
+    """Refuses more processes on the CPU than it has cores: each takes as much memory as a training."""
+    if trains_on_cpu(accelerator) and str(devices).isdigit() and int(devices) > cores():
+        raise ValueError(f'trainer.devices is {devices}: this CPU has {cores()} cores; give at most as many, or auto')
+
+
 def share_cores(settings: dict[str, Any]) -> None:
     """Divides the cores between torch's threads and the processes that load pictures, where this is left open.
 
@@ -177,19 +192,16 @@ def share_cores(settings: dict[str, Any]) -> None:
     model's training step as on its pictures; a GPU leaves all cores but one to the pictures.
     """
     data = settings['data']
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    on_cpu = settings['trainer']['accelerator'] == 'cpu' or not (
-        torch.cuda.is_available() or torch.backends.mps.is_available()
-    )
+    on_cpu = trains_on_cpu(settings['trainer']['accelerator'])
     if data['num_workers'] == 'auto':
-        spare = cores // max(1, torch.cuda.device_count()) - 1
-        data['num_workers'] = max(0, min(spare, max(1, cores // 4) if on_cpu else spare))
+        spare = cores() // max(1, torch.cuda.device_count()) - 1
+        data['num_workers'] = max(0, min(spare, max(1, cores() // 4) if on_cpu else spare))
         if data['train_dir'] != 'rendered':
             data['num_workers'] = min(data['num_workers'], MAX_WORKERS)
     if on_cpu:
         torch.set_flush_denormal(True)  # numbers below 1e-38 are slow and worth nothing
     if settings['threads'] or on_cpu:
-        torch.set_num_threads(settings['threads'] or max(1, cores - data['num_workers']))
+        torch.set_num_threads(settings['threads'] or max(1, cores() - data['num_workers']))
 
 
 def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
@@ -202,7 +214,9 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
             raise ValueError(f"trainer.{name} is no argument of Lightning's Trainer: {hint}")
     if arguments.get('fast_dev_run'):  # Lightning's dry run leaves nothing on the disk
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+    check_devices(arguments['devices'], arguments['accelerator'])
     facts = {'seed': settings['seed'], 'model.batch_size': settings['model']['batch_size']}
+    facts |= {f'trainer.{key}': arguments[key] for key in ('max_epochs', 'max_steps')}  # the schedule ends there
     safety: list[pl.Callback] = [
         Reproducible(settings['seed'], facts),
         FiniteLoss(folder),
@@ -232,7 +246,7 @@ def precision(wanted: Any, accelerator: str) -> Any:
     return '32-true'
 
 
-def check_resumable(path: Path, system: BaseSystem) -> None:
+def check_resumable(path: Path, system: BaseSystem, trainer: pl.Trainer) -> None:
     """Refuses a checkpoint that training cannot go on from, saying why."""
     trained = read_checkpoint(path).hparams or {}
     content = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
@@ -241,6 +255,10 @@ def check_resumable(path: Path, system: BaseSystem) -> None:
             f'ckpt_path={path} holds weights but not the state of a training of ours: '
             f'start a new one from them with pretrained={path}'
         )
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Reproducible):
+            callback.note(trainer)
+            callback.load_state_dict(content['callbacks']['Reproducible'])
     differing = [key for key, value in system.hparams.items() if key in trained and trained[key] != value]
     if differing := [key for key in differing if key != 'batch_size']:
         changes = ', '.join(f'model.{key}={trained[key]!r} there and {system.hparams[key]!r} here' for key in differing)
