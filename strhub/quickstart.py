@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--images', nargs='+', default=['demo_images'], metavar='PATH', help='pictures and folders to read at the end'
     )
-    parser.add_argument('--minutes', type=float, default=8.5, help='how long to train')
+    parser.add_argument('--minutes', type=float, default=9.5, help='how long to train')
     parser.add_argument('--out', type=Path, default=Path('outputs/quickstart'), metavar='DIR', help='for all results')
     parser.add_argument(
         '--experiment', default='auto', metavar='NAME', help='what to train; auto: crnn-tiny on a CPU, else parseq-tiny'
