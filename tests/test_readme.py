@@ -17,8 +17,8 @@ COMMANDS = [line.split(' #')[0].strip() for kind, block in BLOCKS if kind == 'sh
 SCRIPTS = [block for kind, block in BLOCKS if kind == 'python']
 
 FEW_STEPS = (
-    'trainer.max_steps=2 trainer.limit_val_batches=1 data.num_workers=0 model.batch_size=4 averaging=none '
-    '++data.rendered.count=64'
+    'trainer.max_steps=2 trainer.limit_train_batches=1.0 trainer.limit_val_batches=1 data.num_workers=0 '
+    'model.batch_size=4 averaging=none ++data.rendered.count=64'
 )
 RUN_TO_RESUME = 'outputs/crnn-tiny/2026-01-31_12-00-00'
 
