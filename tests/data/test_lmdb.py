@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import lmdb
 import pytest
@@ -30,7 +31,7 @@ def test_keys_are_those_of_the_published_sets(tmp_path):
         }
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.text(min_size=1)), min_size=1, max_size=20))
 def test_what_is_written_is_read(tmp_path, words):
     words = [(image, label.encode(errors='ignore').decode() or 'x') for image, label in words]
@@ -148,6 +149,7 @@ def test_a_label_that_is_not_utf8_is_none(tmp_path):
         ({b'num-samples': b'many'}, 'num-samples is'),
         ({b'num-samples': b'-1'}, 'num-samples is'),
         ({b'num-samples': b'9' * 30}, 'num-samples is'),
+        ({b'num-samples': b'99', b'label-000000001': b'a'}, 'num-samples is'),
         ({b'num-samples': b'\xff'}, 'num-samples is'),
     ],
 )
@@ -171,6 +173,36 @@ def test_a_truncated_lmdb_is_told_and_does_not_kill_the_process(tmp_path):
     os.truncate(file, file.stat().st_size // 2)
     with pytest.raises(ValueError, match='truncated'):
         len(LmdbReader(tmp_path / 'set'))
+
+
+@pytest.fixture(scope='module')
+def whole_file(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp('whole') / 'set'
+    with LmdbWriter(path) as writer:
+        for i in range(200):
+            writer.write(bytes([i]) * (6000 if i % 10 == 0 else 50), f'word{i}')
+    return (path / 'data.mdb').read_bytes()
+
+
+@given(
+    sectors=st.lists(st.tuples(st.integers(0), st.sampled_from([512, 4096, 8192]), st.booleans()), max_size=3),
+    end=st.none() | st.integers(0),
+)
+def test_lost_sectors_and_ends_are_told_in_one_sentence_and_kill_no_process(whole_file, sectors, end):
+    damaged = bytearray(whole_file)
+    for at, length, is_zeroed in sectors:
+        at = at * 512 % len(whole_file)
+        damaged[at : at + length] = bytes(length) if is_zeroed else whole_file[:length]
+    with TemporaryDirectory() as folder:
+        Path(folder, 'data.mdb').write_bytes(damaged[: None if end is None else end % len(damaged)])
+        reader = LmdbReader(folder)
+        try:
+            for record, _ in reader.labels():
+                reader.image(record)
+            message = ''
+        except ValueError as error:
+            message = str(error)
+    assert '\n' not in message
 
 
 def test_a_folder_without_an_lmdb_is_no_lmdb(tmp_path):
