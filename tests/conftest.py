@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared'
-
 
 # Tests run in as many processes as there are cores.
 os.environ['OMP_NUM_THREADS'] = '1'
 torch.set_num_threads(1)
+
+# A busy machine fails no property.
+settings.register_profile('strhub', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('strhub')
 
 
 @pytest.fixture(scope='session')

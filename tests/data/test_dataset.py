@@ -71,7 +71,7 @@ def test_label_files_of_every_form_say_the_same(pictures, name, text):
     assert not found.summary()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(label=st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\r\n\0'), min_size=1))
 @pytest.mark.parametrize('name', ['labels.tsv', 'labels.csv', 'labels.jsonl', 'gt.txt'])
 def test_any_label_survives_any_form(pictures, name, label):
@@ -141,7 +141,7 @@ def test_a_file_that_is_mostly_broken_is_refused_in_one_sentence(pictures, name,
     assert '\n' not in str(error.value)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200) | st.text('word_123.png,"\\{}:\t\n\r ').map(str.encode))
 @pytest.mark.parametrize('name', ['labels.tsv', 'labels.csv', 'labels.jsonl', 'gt.txt'])
 def test_any_bytes_are_labels_or_a_sentence(pictures, name, content):
