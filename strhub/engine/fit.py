@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import shlex
+import signal
 import sys
 import time
 import warnings
@@ -17,7 +19,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from strhub.data.module import SceneTextDataModule
@@ -275,7 +277,8 @@ def train(config: DictConfig) -> None:
     try:
         best = fit(config)
     except TrainingInterruptedError as stop:
-        say(f'\nStopped; the state is saved in {stop.checkpoint}', f'Go on:  {program} ckpt_path={stop.checkpoint}')
+        where = shlex.quote(str(stop.checkpoint))
+        say(f'\nStopped; the state is saved in {where}', f'Go on:  {program} ckpt_path={where}')
         sys.exit(128 + stop.signum)
     except NonFiniteLossError as error:
         print(f'error: {error}', file=sys.stderr)
@@ -283,11 +286,14 @@ def train(config: DictConfig) -> None:
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Ctrl-C before the first step, as Lightning reports it
             sys.exit(INTERRUPTED)
+        if isinstance(end, SIGTERMException):
+            sys.exit(128 + signal.SIGTERM)
         raise
     if best is None:
         return
-    test, read = (program.replace('train', name) for name in ('test', 'read'))
-    say(f'\nBest checkpoint: {best}', f'Test it:   {test} {best}', f'Read with: {read} {best} --images FILES')
+    where = shlex.quote(str(best))
+    test, read = (re.sub(r'train(\.py)?$', rf'{name}\1', program) for name in ('test', 'read'))
+    say(f'\nBest checkpoint: {where}', f'Test it:   {test} {where}', f'Read with: {read} {where} --images FILES')
 
 
 @rank_zero_only

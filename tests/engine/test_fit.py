@@ -35,6 +35,7 @@ SMALL = [
     'model.batch_size=4',
     'charset=36_lowercase',
     'data.num_workers=0',
+    'threads=1',  # more than the machine has free are far slower
     'trainer=cpu',
     'trainer.max_epochs=2',
     'trainer.val_check_interval=2',
