@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -48,9 +47,6 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
 
 @door
 def main(argv: Sequence[str] | None = None) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors='backslashreplace')  # labels and names of files that the locale cannot spell
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
         print(usage(), file=sys.stderr)

@@ -58,6 +58,7 @@ def steps_in(minutes: float, config: DictConfig, folder: Path) -> int:
     from omegaconf import OmegaConf
 
     from strhub.engine import fit
+    from strhub.engine.devices import share_cores
 
     class Stopwatch(pl.Callback):
         def __init__(self) -> None:
@@ -75,7 +76,7 @@ def steps_in(minutes: float, config: DictConfig, folder: Path) -> int:
         'logger': False,
     }
     fit.quieten()
-    fit.share_cores(settings)
+    share_cores(settings)
     stopwatch = Stopwatch()
     trainer = fit.build_trainer(settings, folder, [stopwatch])
     data = fit.build_data(settings)
@@ -92,23 +93,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 < arguments.minutes < float('inf'):
         raise ValueError(f'--minutes is {arguments.minutes}: give more than 0')
 
-    from strhub.engine.callbacks import TrainingInterruptedError
+    from strhub.engine.fit import exiting
 
-    try:
+    with exiting('./train.py'):
         tour(arguments, out)
-    except TrainingInterruptedError as stop:
-        print('\nstopped', file=sys.stderr)
-        if stop.checkpoint is not None:
-            print(f'The state is saved; go on:  ./train.py ckpt_path={stop.checkpoint}')
-        sys.exit(128 + stop.signum)
 
 
 def tour(arguments: argparse.Namespace, out: Path) -> None:
     """Renders, trains, tests and reads."""
     from strhub.data.synth import cli as render
     from strhub.engine import evaluate, read
-    from strhub.engine.commandline import pick_device
     from strhub.engine.configure import compose
+    from strhub.engine.devices import pick_device
     from strhub.engine.fit import fit
 
     words = out / 'words'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from strhub.charset import PRINTABLE
 from strhub.data.base import WordDataset
 from strhub.data.dataset import TreeDataset, find_sets, open_set
 from strhub.data.labels import LabelRules, tally
 from strhub.data.transforms import UnreadablePictureError
 
-PRINTABLE = string.digits + string.ascii_letters + string.punctuation  # the 94 of the full charset
 PICTURE, LINE = (160, 48), 16  # pixels of a picture on the sheet, and of the label below it
 COLUMNS = 8
 SHEETS = ('.png', '.jpg', '.jpeg', '.webp')

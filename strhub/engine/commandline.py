@@ -1,11 +1,9 @@
-"""What the doors that run a checkpoint share: their parser, overrides of the model's parameters, the device."""
+"""What the doors that run a checkpoint share: their parser, overrides of the model's parameters."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import math
-import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,6 +12,7 @@ from typing import NoReturn
 
 import torch
 
+from strhub.cores import cores
 from strhub.engine.errors import USAGE
 from strhub.models.base import BaseSystem
 from strhub.models.utils import load_from_checkpoint, parse_model_args
@@ -92,7 +91,7 @@ def finite(text: str) -> float:
 
 def default_workers() -> int:
     """One a core, and no more than a disk can serve."""
-    return min(4, os.cpu_count() or 1)
+    return min(4, cores())
 
 
 def canonical(word: str) -> str:
@@ -127,30 +126,6 @@ def _is_override(word: str) -> bool:
     match = OVERRIDE.match(word)
     is_file_name = match is not None and not match[1] and FILE_SUFFIX.search(word)
     return match is not None and not is_file_name and not Path(word).exists()
-
-
-def accept_any_text() -> None:
-    """Makes the standard streams pass what the locale cannot spell: names of files, readings."""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors='surrogateescape')
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding='utf-8', errors='backslashreplace')
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU.
-
-    Raises:
-        ValueError: this machine has no such device.
-    """
-    has_mps = torch.backends.mps.is_available()
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'mps' if has_mps else 'cpu')
-    there = ['cpu', *(['mps'] if has_mps else []), *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
-    if (f'{name}:0' if name == 'cuda' else name) not in there:
-        raise ValueError(f'device {name} is not there: this machine has {", ".join(there)}; --device auto picks one')
-    return torch.device(name)
 
 
 def load_system(checkpoint: str, overrides: Sequence[str], *, device: torch.device) -> BaseSystem:

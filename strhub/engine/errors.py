@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -49,11 +51,12 @@ def door(main: Callable[P, R]) -> Callable[P, R]:
     """Wraps the `main` of a command: a known error becomes `error: one sentence` and exit status 2.
 
     Ctrl-C exits with 130, a reader that went away (`… | head`) with 141, both quietly. An error nobody foresaw keeps
-    its traceback, for it is a bug; STRHUB_DEBUG=1 keeps every traceback.
+    its traceback, for it is a bug; STRHUB_DEBUG=1 keeps every traceback. The streams pass any text.
     """
 
     @wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        accept_any_text()
         try:
             result = main(*args, **kwargs)
             sys.stdout.flush()  # a closed pipe shows here rather than in the interpreter's last words
@@ -71,6 +74,16 @@ def door(main: Callable[P, R]) -> Callable[P, R]:
             sys.exit(USAGE)
 
     return guarded
+
+
+def accept_any_text() -> None:
+    """Makes the standard streams pass what the locale cannot spell: names of files, readings."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        with suppress(io.UnsupportedOperation):  # it has been read from already
+            sys.stdin.reconfigure(errors='surrogateescape')
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding='utf-8', errors='backslashreplace')
 
 
 def is_known(error: BaseException) -> bool:

@@ -14,16 +14,16 @@ from typing import Any
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from strhub.charset import PRINTABLE
 from strhub.data.labels import tally
 from strhub.data.module import SceneTextDataModule
 from strhub.engine.commandline import (
     Parser,
-    accept_any_text,
     default_workers,
     load_system,
     not_negative,
-    pick_device,
 )
+from strhub.engine.devices import pick_device
 from strhub.engine.errors import door
 from strhub.engine.predictions import Judged, PredictionWriter
 from strhub.engine.read import Reading, read_batch
@@ -38,7 +38,6 @@ BENCHMARK = {
     'Benchmark': SceneTextDataModule.TEST_BENCHMARK,
 }
 NEW = {'New': SceneTextDataModule.TEST_NEW}
-PRINTABLE = frozenset(digits + ascii_lowercase + ascii_uppercase + punctuation)
 SHOWN = 10  # names of unreadable pictures
 
 EXAMPLES = """\
@@ -115,7 +114,7 @@ def judging_charset(
     if is_chosen:
         return system.hparams['charset_test']
     known = system.hparams['charset_train']
-    if not PRINTABLE.issuperset(known):
+    if not set(PRINTABLE).issuperset(known):
         return known
     return digits + ascii_lowercase + (ascii_uppercase if cased else '') + (punctuation if punctuated else '')
 
@@ -241,7 +240,6 @@ def _choose(arguments: Namespace) -> tuple[Groups, dict[str, Path], list[str]]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     arguments = parser.parse(argv)
-    accept_any_text()
     chooses_charset = 'charset_test' in parse_model_args(arguments.overrides)
     if chooses_charset and (arguments.cased or arguments.punctuation):
         parser.error('charset_test=… says all about case and punctuation: leave out --cased and --punctuation')

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import re
 import shlex
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from strhub.engine.callbacks import (
 )
 from strhub.engine.checkpoints import Checkpoints
 from strhub.engine.configure import checkpoint_of, run
+from strhub.engine.devices import check_devices, precision, share_cores
 from strhub.engine.errors import INTERRUPTED, door
 from strhub.engine.progress import Progress
 from strhub.models import zoo
@@ -43,7 +44,6 @@ from strhub.models.checkpoint import read_checkpoint
 log = logging.getLogger(__name__)
 
 FAILED = 1  # exit status of a run that broke down, as opposed to one that was started wrongly
-MAX_WORKERS = 8  # more seldom help where pictures are only read; rendering takes all there are
 # What a checkpoint needs for going on; published weights and averaged ones have none of it.
 RESUMABLE = {'loops', 'optimizer_states', 'lr_schedulers', 'callbacks'}
 
@@ -172,40 +172,6 @@ def build_data(settings: Mapping[str, Any]) -> SceneTextDataModule:
     return SceneTextDataModule(**data, **{key: model[key] for key in shared}, seed=settings['seed'])
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def trains_on_cpu(accelerator: str) -> bool:
-    return accelerator == 'cpu' or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-
-
-def check_devices(devices: Any, accelerator: str) -> None:
-    """Refuses more processes on the CPU than it has cores: each takes as much memory as a training."""
-    if trains_on_cpu(accelerator) and str(devices).isdigit() and int(devices) > cores():
-        raise ValueError(f'trainer.devices is {devices}: this CPU has {cores()} cores; give at most as many, or auto')
-
-
-def share_cores(settings: dict[str, Any]) -> None:
-    """Divides the cores between torch's threads and the processes that load pictures, where this is left open.
-
-    More of both than there are cores is many times slower than either. A CPU works about four times as long on a small
-    model's training step as on its pictures; a GPU leaves all cores but one to the pictures.
-    """
-    data = settings['data']
-    on_cpu = trains_on_cpu(settings['trainer']['accelerator'])
-    if data['num_workers'] == 'auto':
-        spare = cores() // max(1, torch.cuda.device_count()) - 1
-        data['num_workers'] = max(0, min(spare, max(1, cores() // 4) if on_cpu else spare))
-        if data['train_dir'] != 'rendered':
-            data['num_workers'] = min(data['num_workers'], MAX_WORKERS)
-    if on_cpu:
-        torch.set_flush_denormal(True)  # numbers below 1e-38 are slow and worth nothing
-    if settings['threads'] or on_cpu:
-        torch.set_num_threads(settings['threads'] or max(1, cores() - data['num_workers']))
-
-
 def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
     arguments = dict(settings['trainer'])
     known = inspect.signature(pl.Trainer.__init__).parameters
@@ -238,16 +204,6 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
         raise ValueError(f'Lightning refuses the trainer section: {error}') from error
 
 
-def precision(wanted: Any, accelerator: str) -> Any:
-    """bf16 for `auto` on a GPU that computes in it: fp16 overflows now and then, and float32 is slower."""
-    if wanted != 'auto':
-        return wanted
-    if accelerator in ('auto', 'gpu', 'cuda') and torch.cuda.is_available():
-        torch.set_float32_matmul_precision('high')  # TF32 where bf16 does not apply
-        return 'bf16-mixed' if torch.cuda.is_bf16_supported(including_emulation=False) else '32-true'
-    return '32-true'
-
-
 def check_resumable(path: Path, system: BaseSystem, trainer: pl.Trainer) -> None:
     """Refuses a checkpoint that training cannot go on from, saying why."""
     trained = read_checkpoint(path).hparams or {}
@@ -274,11 +230,26 @@ def train(config: DictConfig) -> None:
     if program == 'strhub train':
         # Lightning starts the processes of the other devices with these words.
         sys.argv = [str(Path(__file__).parents[1] / '__main__.py'), 'train', *sys.argv[1:]]
-    try:
+    with exiting(program):
         best = fit(config)
+        if best is None:
+            return
+        where = shlex.quote(str(best))
+        test, read = (re.sub(r'train(\.py)?$', rf'{name}\1', program) for name in ('test', 'read'))
+        say(f'\nBest checkpoint: {where}', f'Test it:   {test} {where}', f'Read with: {read} {where} --images FILES')
+
+
+@contextmanager
+def exiting(program: str) -> Iterator[None]:
+    """For a door around `fit`: a training that is stopped or breaks down says so, and how to go on, and exits."""
+    try:
+        yield
     except TrainingInterruptedError as stop:
-        where = shlex.quote(str(stop.checkpoint))
-        say(f'\nStopped; the state is saved in {where}', f'Go on:  {program} ckpt_path={where}')
+        if stop.checkpoint is None:
+            say('\nStopped; there was nothing to save yet')
+        else:
+            where = shlex.quote(str(stop.checkpoint))
+            say(f'\nStopped; the state is saved in {where}', f'Go on:  {program} ckpt_path={where}')
         sys.exit(128 + stop.signum)
     except NonFiniteLossError as error:
         print(f'error: {error}', file=sys.stderr)
@@ -289,11 +260,6 @@ def train(config: DictConfig) -> None:
         if isinstance(end, SIGTERMException):
             sys.exit(128 + signal.SIGTERM)
         raise
-    if best is None:
-        return
-    where = shlex.quote(str(best))
-    test, read = (re.sub(r'train(\.py)?$', rf'{name}\1', program) for name in ('test', 'read'))
-    say(f'\nBest checkpoint: {where}', f'Test it:   {test} {where}', f'Read with: {read} {where} --images FILES')
 
 
 @rank_zero_only

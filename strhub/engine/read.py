@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from strhub.data.transforms import UnreadablePictureError, get_transform
-from strhub.engine.commandline import Parser, accept_any_text, load_system, pick_device, positive
+from strhub.engine.commandline import Parser, load_system, positive
+from strhub.engine.devices import pick_device
 from strhub.engine.errors import door
 from strhub.engine.images import find_some, load_batches, open_named
 from strhub.models.base import BaseSystem
@@ -153,7 +154,6 @@ def _parser() -> Parser:
 @door
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse(argv)
-    accept_any_text()
     paths = find_some(arguments.images)
     system = load_system(arguments.checkpoint, arguments.overrides, device=pick_device(arguments.device))
     total = failed = 0

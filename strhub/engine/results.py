@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from strhub.metrics import Score
+from strhub.models.zoo import published_name
 
 HEAD = ['Dataset', '# samples', 'Accuracy', '1 - NED', 'Confidence', 'Label Length']
-PRETRAINED = 'pretrained='
 
 
 def combined(scores: Mapping[str, Score]) -> dict[str, Score]:
@@ -48,9 +48,8 @@ def as_record(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
 
 def results_path(checkpoint: str) -> Path:
     """Where the results of a checkpoint go: beside it, or into outputs/ for published weights."""
-    if checkpoint.startswith(PRETRAINED) and not Path(checkpoint).exists():
-        return Path('outputs') / f'{checkpoint.removeprefix(PRETRAINED)}.results.txt'
-    return Path(f'{checkpoint}.results.txt')
+    published = published_name(checkpoint)
+    return Path(f'{checkpoint}.results.txt') if published is None else Path('outputs') / f'{published}.results.txt'
 
 
 def append(path: Path, text: str) -> None:

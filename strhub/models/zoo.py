@@ -29,6 +29,7 @@ __all__ = [
     'load_from_checkpoint',
     'load_pretrained',
     'load_weights',
+    'published_name',
     'save_safetensors',
 ]
 
@@ -136,6 +137,12 @@ def load_pretrained(system: BaseSystem, source: str | Path) -> Report:
     return load_weights(system, state_dict, hparams=trained)
 
 
+def published_name(source: str | Path) -> str | None:
+    """NAME of `pretrained=NAME`, as it was written; None of a path, even of a file that is called so."""
+    text = str(source)
+    return text.removeprefix(PRETRAINED) if text.startswith(PRETRAINED) and not Path(source).exists() else None
+
+
 def _is_name(name: object) -> bool:
     return str(name).replace('_', '-') in MODELS
 
@@ -151,8 +158,8 @@ def _canonical(name: str) -> str:
 
 def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """All hyper-parameters that the weights of `source` were trained with, and the weights."""
-    if str(source).startswith(PRETRAINED) and not Path(source).exists():
-        return _read_published(str(source).removeprefix(PRETRAINED), overrides)
+    if (published := published_name(source)) is not None:
+        return _read_published(published, overrides)
     if _is_name(source) and not Path(source).exists():
         raise FileNotFoundError(f'there is no file {source}; for the published weights write {PRETRAINED}{source}')
     checkpoint = read_checkpoint(source)

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import draw_word, save_checkpoint
 from PIL import Image
+from samples import draw_word, save_checkpoint
 
 from strhub.data.module import SceneTextDataModule
 from strhub.engine.evaluate import benchmark_groups, judging_charset, main, name_sets

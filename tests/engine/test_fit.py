@@ -21,7 +21,8 @@ from PIL import Image, ImageDraw
 from strhub.engine import fit as fit_module
 from strhub.engine.callbacks import StopOnSignal, TrainingInterruptedError
 from strhub.engine.configure import checkpoint_of, compose, quote, value_of
-from strhub.engine.fit import fit, main, precision, share_cores
+from strhub.engine.devices import precision, share_cores
+from strhub.engine.fit import fit, main
 from strhub.models.zoo import MODELS, config_dir, hparams, load_from_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings('ignore')]

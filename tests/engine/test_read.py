@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import draw_word
 from PIL import Image
+from samples import draw_word
 
 from strhub.engine.images import find_images
 from strhub.engine.read import main, read_batch, read_images

@@ -7,13 +7,13 @@ yields; it opens no picture and writes no file. To add one: write the function i
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from strhub.cores import cores
 from strhub.data.convert.base import Converter, Skipped, Word, write_words
 from strhub.data.convert.folder import folder
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument('target', type=Path, metavar='DST', help='the LMDB to make')
         command.add_argument('--overwrite', action='store_true', help='replace DST, if it is an LMDB, at the end')
         command.add_argument('--min_size', '--min-size', type=int, default=1, metavar='N', help='skip smaller pictures')
-        workers = min(8, os.cpu_count() or 1)
+        workers = min(8, cores())
         command.add_argument('--workers', type=int, default=workers, metavar='N', help=f'threads (default: {workers})')
     return main_parser
 

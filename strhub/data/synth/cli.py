@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import signal
-import string
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +18,11 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from strhub.charset import PRINTABLE
+from strhub.cores import cores
 from strhub.data.synth.fonts import FontBook
 from strhub.data.synth.words import WordSource
 
-PRINTABLE = string.digits + string.ascii_letters + string.punctuation  # the 94 of the full charset
 CHUNK = 64  # words that a worker draws at a time
 QUALITY = 92  # of JPEG: twice as small as 98, and nothing to be seen
 SETTINGS = 'render.json'  # lies beside the records and says how they were made
@@ -142,8 +141,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--count', type=int, required=True, metavar='N', help='how many words')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the LMDB to make')
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='another seed gives other words (default: 0)')
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    parser.add_argument('--jobs', type=int, default=cores, metavar='N', help=f'processes (default: {cores}, all cores)')
+    parser.add_argument(
+        '--jobs', type=int, default=cores(), metavar='N', help=f'processes (default: {cores()}, all cores)'
+    )
     parser.add_argument('--words', metavar='FILE', help='words to draw, one a line, instead of ours')
     parser.add_argument('--fonts', metavar='DIR', help='fonts to draw with (.ttf, .otf), instead of ours')
     parser.add_argument('--charset', default=PRINTABLE, help='characters that may occur (default: 94 printable ASCII)')
