@@ -40,12 +40,14 @@ class CharsetAdapter:
         self.uppercase_only = charset == charset.upper() and not self.lowercase_only
         self._known = frozenset(charset)
 
-    def __call__(self, label: str) -> str:
+    def fold(self, label: str) -> str:
+        """The label in the charset's case, with all its characters."""
         if self.lowercase_only:
-            label = label.lower()
-        elif self.uppercase_only:
-            label = label.upper()
-        return ''.join(c for c in label if c in self._known)
+            return label.lower()
+        return label.upper() if self.uppercase_only else label
+
+    def __call__(self, label: str) -> str:
+        return ''.join(c for c in self.fold(label) if c in self._known)
 
 
 class BaseTokenizer(ABC):
