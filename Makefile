@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGES ?=
 VENV := .venv
 UV := $(shell command -v uv 2>/dev/null)
-EXTRAS := dev train test bench tune export demo
+EXTRAS := dev train test data bench tune export demo
 COMPILE = $(or $(UV),.tools/bin/uv) pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate -c requirements/constraints.in
 # Packages that only the default CUDA builds of torch need; other platforms' indexes bring their own.
 ACCELERATOR := ^(nvidia-|cuda-|triton)
@@ -36,15 +36,15 @@ format: env ## put every file into the house style
 
 env: $(VENV)/.ready ## make .venv and install strhub in it, with the registry's ordinary torch
 
-$(VENV)/.ready: pyproject.toml $(wildcard requirements/*.in) requirements/core.txt requirements/dev.txt requirements/train.txt requirements/test.txt
+$(VENV)/.ready: pyproject.toml $(wildcard requirements/*.in) requirements/core.txt requirements/dev.txt requirements/train.txt requirements/test.txt requirements/data.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo 'strhub needs Python 3.10 or newer: give one with make PYTHON=/path/to/python3 …' >&2; exit 2; }
 ifdef UV
 	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
-	$(UV) pip install --quiet --python $(VENV)/bin/python -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/dev.txt -e .
+	$(UV) pip install --quiet --python $(VENV)/bin/python -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/dev.txt -e .
 else
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/dev.txt -e .
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/dev.txt -e .
 endif
 	@touch $@
 

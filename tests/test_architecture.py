@@ -16,6 +16,8 @@ DOORS = [path.name for path in sorted(ROOT.glob('*.py'))]
 
 # Packages that come with an extra: each is imported only by the modules whose job needs it.
 OPTIONAL = {'hydra', 'omegaconf', 'lmdb', 'cv2', 'rapidfuzz', 'rich', 'tensorboard', 'ray', 'onnx', 'gradio', 'fvcore'}
+OPTIONAL |= {'pyarrow', 'scipy'}
+OF_LIGHTNING = {'rich', 'scipy'}  # which imports them where they are installed
 
 
 def floor(module: str) -> float:
@@ -105,8 +107,8 @@ for module in sys.argv[1:]:
     [
         ('import strhub', {'torch', 'timm', 'lightning'}),
         ('import strhub.__main__', {'torch', 'timm', 'lightning'}),
-        ('import strhub.models.zoo', OPTIONAL - {'rich'}),  # Lightning imports rich where it is installed
-        ('import strhub.data.module', {'timm'} | OPTIONAL - {'rich'}),
+        ('import strhub.models.zoo', OPTIONAL - OF_LIGHTNING),
+        ('import strhub.data.module', {'timm'} | OPTIONAL - OF_LIGHTNING),
     ],
 )
 def test_optional_packages_stay_out(statement: str, unwanted: set[str]) -> None:
