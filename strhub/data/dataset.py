@@ -96,7 +96,11 @@ class TreeDataset(Dataset):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, key: int) -> tuple[Any, str]:
-        part, index = self._locate(key % len(self))
+        return self.item(key % len(self), key)
+
+    def item(self, index: int, key: int) -> tuple[Any, str]:
+        """The picture and label of `index`, with the randomness of (seed, key)."""
+        part, index = self._locate(index)
         return part.item(index, key)
 
     def _locate(self, index: int) -> tuple[WordDataset, int]:
