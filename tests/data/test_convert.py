@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pictures import encode, make_picture
 
-from strhub.data.convert import Skipped, Word, main, write_words
+from strhub.data.convert.base import Skipped, Word
+from strhub.data.convert.cli import main
+from strhub.data.convert.write import write_words
 from strhub.data.lmdb import LmdbReader
 from strhub.data.transforms import open_image
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pictures import make_picture
 from torch.utils.data import DataLoader
 
-from strhub.data.convert import write_words
 from strhub.data.convert.folder import folder
+from strhub.data.convert.write import write_words
 from strhub.data.dataset import FolderDataset, LmdbDataset, TreeDataset, build_tree_dataset, find_sets
 from strhub.data.labelfile import label_of_name, read_folder
 from strhub.data.labels import LabelRules

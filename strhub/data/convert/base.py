@@ -1,32 +1,64 @@
-"""What all converters share: words are cropped, checked, written and reported here and nowhere else."""
+"""What a converter says: words and where their pictures are, what it leaves out and why, and what the set itself is.
+
+A converter is one function, `def name(root: Path) -> Iterator[Word | Skipped]`, that reads annotations, judges, and
+yields; it opens no picture and writes no file. Words of one picture follow one another, so that it is opened once, and
+the order is always the same, so that an interrupted run can be gone on with.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from io import BytesIO
-from itertools import chain, groupby, islice
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from PIL import Image
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
+Polygon: TypeAlias = tuple[tuple[float, float], ...]  # (x, y) of its corners
 
-from strhub.data.labels import tally
-from strhub.data.lmdb import LmdbWriter
-from strhub.data.transforms import UnreadablePictureError, open_image
 
-MAX_EXAMPLES = 3  # named for each reason
-AT_ONCE = 256  # pictures in memory
+@dataclass(frozen=True)
+class Record:
+    """A picture that is the value of a key of an LMDB."""
+
+    lmdb: Path
+    key: bytes
+
+    def __str__(self) -> str:
+        return f'{self.lmdb}#{self.key.decode(errors="replace")}'
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture in a parquet file: encoded bytes, or the struct of `bytes` and `path` that Hugging Face writes."""
+
+    file: Path
+    row: int  # counted from 0
+    column: str
+
+    def __str__(self) -> str:
+        return f'{self.file}#{self.row}'
+
+
+Picture: TypeAlias = Path | Record | Cell
 
 
 @dataclass(frozen=True)
 class Word:
-    """A label and where its picture is: a file, or the part of one inside `box` (left, top, right, bottom)."""
+    """A label and its picture: a whole one, or the part of one inside `box` or `polygon`.
 
-    picture: Path
+    Coordinates are pixels of the picture as it is displayed, which is after the turn that its EXIF data ask for.
+
+    Attributes:
+        polygon: 4 points are a quad, which begins at the upper left of the text as it is read and goes on clockwise;
+            text that runs uphill or downwards is turned upright by that. More points count as their bounding box.
+        as_stored: coordinates are pixels as the file stores them, before the turn of EXIF.
+    """
+
+    picture: Picture
     label: str
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
+    polygon: Polygon | None = None
+    as_stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,101 +70,41 @@ class Skipped:
     count: int = 1
 
 
-Converter = Callable[[Path], Iterator[Word | Skipped]]
+Converter: TypeAlias = Callable[..., Iterator[Word | Skipped]]
 
 
-@dataclass
-class Report:
-    """What became of the words."""
+@dataclass(frozen=True)
+class Option:
+    """A keyword-only argument of a converter; on the command line it is `--name`, of the type of its default."""
 
-    kept: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def skip(self, skipped: Skipped) -> None:
-        self.skipped[skipped.reason] += skipped.count
-        examples = self.examples.setdefault(skipped.reason, [])
-        if skipped.where and len(examples) < MAX_EXAMPLES:
-            examples.append(skipped.where)
-
-    def __str__(self) -> str:
-        lines = [f'{self.kept} words kept, {sum(self.skipped.values())} skipped']
-        for reason, count in self.skipped.most_common():
-            named = ', '.join(self.examples[reason]) + (', …' if count > len(self.examples[reason]) else '')
-            lines.append(f'  {count} {reason}' + (f': {named}' if self.examples[reason] else ''))
-        return '\n'.join(lines)
+    name: str
+    default: str | int | float | bool
+    help: str
+    choices: tuple[str, ...] = ()
 
 
-def write_words(
-    words: Iterable[Word | Skipped],
-    target: Path,
-    *,
-    overwrite: bool = False,
-    min_size: int = 1,
-    workers: int = 4,
-    progress: Callable[[int], object] = lambda done: None,
-) -> Report:
-    """Writes words to the LMDB `target`, which appears only when it is complete.
+@dataclass(frozen=True)
+class SetInfo:
+    """A set and all that is needed to make an LMDB of it.
 
-    A picture that is a whole file keeps its bytes; a part of one is stored as PNG, without loss.
-
-    Args:
-        words: in the order in which they are written; neighbours of one picture have it opened once.
-        min_size: pictures with a side shorter than this are skipped.
-        workers: threads that open pictures.
-        progress: called with the number of words done since it was last called.
+    Attributes:
+        title: what the set is, as a part of a sentence: `Total-Text, 1555 photographs with curved text`.
+        download: the files to download, by name, each with a remark where it needs one.
+        home: where they are.
+        layout: what SRC looks like, as a short tree.
+        counts: how many pictures and words to expect, by the set's own word.
+        words: their number, for the progress bar; None if it is not known or depends on the options.
+        example: what to add after `strhub convert NAME`.
     """
-    report = Report()
-    writer = LmdbWriter(target, overwrite=overwrite)
-    groups = (list(group) for _, group in groupby(words, key=lambda word: getattr(word, 'picture', None)))
-    batch = list(islice(groups, AT_ONCE))  # a source that cannot be read ends it here, before a folder is made
-    with writer, ThreadPoolExecutor(workers) as pool:
-        while batch:
-            for result in chain.from_iterable(pool.map(lambda group: list(_load(group, min_size)), batch)):
-                if isinstance(result, Skipped):
-                    report.skip(result)
-                else:
-                    writer.write(*result)
-                    report.kept += 1
-                progress(1)
-            batch = list(islice(groups, AT_ONCE))
-        if not report.kept:
-            why = tally(report.skipped) or 'there are no words'
-            raise ValueError(f'no word is usable, so {target} was not made: {why}')
-    return report
 
-
-def _load(group: list[Word | Skipped], min_size: int) -> Iterator[tuple[bytes, str] | Skipped]:
-    """The encoded pictures and labels of words that are all in one file; what is skipped passes through."""
-    words = [word for word in group if isinstance(word, Word)]
-    yield from (word for word in group if isinstance(word, Skipped))
-    if not words:
-        return
-    path = words[0].picture
-    try:
-        encoded = path.read_bytes()
-        image = open_image(encoded, name=str(path))
-    except FileNotFoundError:
-        yield Skipped('picture missing', str(path), len(words))
-    except (UnreadablePictureError, OSError):
-        yield Skipped('picture unreadable', str(path), len(words))
-    else:
-        yield from (_crop(encoded, image, word, min_size) for word in words)
-
-
-def _crop(encoded: bytes, image: Image.Image, word: Word, min_size: int) -> tuple[bytes, str] | Skipped:
-    if not word.label.strip():
-        return Skipped('empty label', str(word.picture))
-    if word.box is not None:
-        left, top, right, bottom = (round(side) for side in word.box)
-        box = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
-        if box[0] >= box[2] or box[1] >= box[3]:
-            return Skipped('box outside the picture', str(word.picture))
-        image = image.crop(box)
-    if min(image.size) < min_size:
-        return Skipped(f'picture with a side under {min_size} pixels', str(word.picture))
-    if word.box is None:
-        return encoded, word.label
-    stream = BytesIO()
-    image.save(stream, 'PNG')
-    return stream.getvalue(), word.label
+    convert: Converter
+    title: str
+    download: tuple[str, ...]
+    home: str
+    licence: str
+    layout: str
+    language: str
+    counts: str = 'unknown'
+    words: int | None = None
+    options: tuple[Option, ...] = ()
+    example: str = 'SRC DST'

@@ -1,0 +1,128 @@
+"""The command line of `strhub convert`: which sets there are, what each needs, and the conversion itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from textwrap import indent
+
+from tqdm import tqdm
+
+from strhub.cores import cores
+from strhub.data.convert import all_sets
+from strhub.data.convert.base import Option, SetInfo
+
+HOW_TO_START = '`strhub convert --list` shows all sets and what to download, `strhub convert SET --help` one of them'
+
+
+def describe(name: str, info: SetInfo) -> str:
+    """All that a user needs to know to convert a set."""
+    facts = {
+        'download': '\n'.join(info.download),
+        'from': info.home,
+        'licence': info.licence,
+        'layout': info.layout,
+        'counts': info.counts,
+        'language': info.language,
+        'options': '\n'.join(map(_option_line, info.options)),
+        'example': f'strhub convert {name} {info.example}',
+    }
+    lines = [f'{name}: {info.title}']
+    lines += [f'  {key:<10}' + indent(fact, ' ' * 12).lstrip() for key, fact in facts.items() if fact]
+    return '\n'.join(lines)
+
+
+def _option_line(option: Option) -> str:
+    among = f' ({", ".join(option.choices)})' if option.choices else ''
+    return f'--{option.name}: {option.help}{among}'
+
+
+def make_parser(sets: dict[str, SetInfo]) -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser(
+        prog='strhub convert',
+        description='Writes an LMDB of labelled words, which loads fast and travels as one file.',
+        epilog=HOW_TO_START + '.',
+    )
+    main_parser.add_argument(
+        '--list', nargs='?', const='', metavar='SET', dest='listed', help='what to download for a set, or for each'
+    )
+    commands = main_parser.add_subparsers(dest='set', metavar='SET')
+    for name, info in sets.items():
+        command = commands.add_parser(
+            name,
+            help=info.title.replace('%', '%%'),
+            description=describe(name, info),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_arguments(command, info)
+    return main_parser
+
+
+def _add_arguments(command: argparse.ArgumentParser, info: SetInfo) -> None:
+    command.add_argument('source', type=Path, metavar='SRC')
+    command.add_argument('target', type=Path, metavar='DST', help='the LMDB to make')
+    command.add_argument('--overwrite', action='store_true', help='replace DST, if it is an LMDB, at the end')
+    command.add_argument('--min_size', '--min-size', type=int, default=1, metavar='N', help='skip smaller pictures')
+    workers = min(8, cores())
+    command.add_argument('--workers', type=int, default=workers, metavar='N', help=f'processes (default: {workers})')
+    for option in info.options:
+        _add_option(command, option)
+
+
+def _add_option(command: argparse.ArgumentParser, option: Option) -> None:
+    flag = f'--{option.name}'
+    if isinstance(option.default, bool):
+        command.add_argument(flag, action=argparse.BooleanOptionalAction, default=option.default, help=option.help)
+    else:
+        command.add_argument(
+            flag,
+            type=type(option.default),
+            default=option.default,
+            choices=option.choices or None,
+            help=f'{option.help} (default: {option.default})' if option.default != '' else option.help,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Lists the sets, or converts one and prints what was kept, and what was not and why."""
+    sets = all_sets()
+    arguments = make_parser(sets).parse_args(argv)
+    if arguments.listed is not None:
+        print(listing(sets, arguments.listed))
+    elif arguments.set is None:
+        raise ValueError(f'no set was named: {HOW_TO_START}')
+    else:
+        convert(sets[arguments.set], arguments)
+
+
+def listing(sets: dict[str, SetInfo], name: str = '') -> str:
+    """What `--list` prints: one set, or all."""
+    if name and name not in sets:
+        near = get_close_matches(name, sets, n=1)
+        hint = f'did you mean {near[0]}?' if near else f'there are {", ".join(sets)}'
+        raise ValueError(f'{name} is not a set that can be converted: {hint}')
+    return '\n\n'.join(describe(key, info) for key, info in sets.items() if name in ('', key))
+
+
+def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
+    """Converts as the command line says."""
+    from strhub.data.convert.write import write_words
+
+    if arguments.workers < 1:
+        raise ValueError(f'--workers is {arguments.workers}: give at least 1')
+    options = {option.name: getattr(arguments, option.name) for option in info.options}
+    words = partial(info.convert, **options)(arguments.source)
+    with tqdm(total=info.words, unit=' words', disable=not sys.stderr.isatty()) as bar:
+        report = write_words(
+            words,
+            arguments.target,
+            overwrite=arguments.overwrite,
+            min_size=arguments.min_size,
+            workers=arguments.workers,
+            progress=bar.update,
+        )
+    print(f'{arguments.target}: {report}')
