@@ -16,6 +16,9 @@ class LabelRules:
     3. drop it if it is longer than `max_label_length`;
     4. fold case if the charset has only one, delete characters that it lacks;
     5. drop it if nothing is left.
+
+    With `drop_outside`, a label from which 2 or 4 would delete more than an accent is dropped: where few labels have
+    such characters, that costs little, and no picture is taught under a label that it does not show.
     """
 
     def __init__(
@@ -25,12 +28,14 @@ class LabelRules:
         *,
         remove_whitespace: bool = True,
         normalize_unicode: bool = True,
+        drop_outside: bool = False,
     ) -> None:
         if max_label_length < 1:
             raise ValueError(f'max_label_length is {max_label_length}: give 1 or more')
         self.max_label_length = max_label_length
         self.remove_whitespace = remove_whitespace
         self.normalize_unicode = normalize_unicode
+        self.drop_outside = drop_outside
         self.adapter = CharsetAdapter(charset)
         # Labels of these characters alone, which are nearly all, need no rule but that of length.
         self._untouched = frozenset(
@@ -49,11 +54,15 @@ class LabelRules:
             return label, None
         if self.remove_whitespace:
             label = ''.join(label.split())
+        whole = label
         if self.normalize_unicode and not label.isascii():
-            label = unicodedata.normalize('NFKD', label).encode('ascii', 'ignore').decode()
+            whole = ''.join(c for c in unicodedata.normalize('NFKD', label) if not unicodedata.combining(c))
+            label = whole.encode('ascii', 'ignore').decode()
         if len(label) > self.max_label_length:
             return label, f'label longer than {self.max_label_length} characters'
         label = self.adapter(label)
+        if self.drop_outside and label != self.adapter.fold(whole):
+            return label, 'label with a character outside the charset'
         return label, None if label else 'label without a character of the charset'
 
     def __call__(self, label: str) -> str | None:
