@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from strhub.data.labelindex import Selection
 from strhub.data.labels import LabelRules, tally
 from strhub.data.transforms import UnreadablePictureError, image_size, open_image
 
@@ -58,10 +59,9 @@ class WordDataset(Dataset, ABC):
         self.transform = transform
         self.seed = seed
         self.replace_unreadable = replace_unreadable
-        self.dropped: Counter[str] = Counter()
-        records = np.fromiter(self._select(min_image_dim), dtype=np.int64)
-        self._records = records.astype(np.int32) if records.max(initial=0) < 2**31 else records
-        self._unreadable = _shared_flags(len(records))
+        self.min_image_dim = min_image_dim
+        self._selection = self._select()
+        self._unreadable = _shared_flags(len(self))
         logger.info('%s: %d words, left out: %s', self.root, len(self), tally(self.dropped) or 'none')
 
     @abstractmethod
@@ -69,8 +69,8 @@ class WordDataset(Dataset, ABC):
         """All (record, label as written); None for a label that cannot be read."""
 
     @abstractmethod
-    def absent(self, seen: int) -> Counter[str]:
-        """What there should be beyond the `seen` records of `raw_labels`, by the reason why it is not."""
+    def _select(self) -> Selection:
+        """Which records are kept, in order, and how many are not, by reason; uses `_reason`."""
 
     @abstractmethod
     def encoded(self, record: int) -> bytes | Path:
@@ -84,20 +84,25 @@ class WordDataset(Dataset, ABC):
     def name_of(self, index: int) -> str:
         """What a reader would call the picture: its path, or its key in the LMDB."""
 
-    def _select(self, min_image_dim: int) -> Iterator[int]:
-        seen = 0
-        for record, label in self.raw_labels():
-            seen += 1
-            reason = 'label not UTF-8' if label is None else self.rules.judge(label)[1]
-            if reason is None and min_image_dim > 0:
-                size = image_size(self.encoded(record))
-                if size is not None and min(size) < min_image_dim:
-                    reason = f'picture with a side under {min_image_dim} pixels'
-            if reason is None:
-                yield record
-            else:
-                self.dropped[reason] += 1
-        self.dropped.update(self.absent(seen))
+    def _reason(self, record: int, label: str | None) -> str | None:
+        """Why a record is left out; None if it is kept."""
+        if label is None:
+            return 'label not UTF-8'
+        reason = self.rules.judge(label)[1]
+        if reason is None and self.min_image_dim > 0:
+            size = image_size(self.encoded(record))
+            if size is not None and min(size) < self.min_image_dim:
+                return f'picture with a side under {self.min_image_dim} pixels'
+        return reason
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many records are left out, by reason."""
+        return self._selection.dropped
+
+    @property
+    def _records(self) -> np.ndarray:
+        return self._selection.records
 
     def __len__(self) -> int:
         return len(self._records)

@@ -11,11 +11,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
 from strhub.data.base import Transform, WordDataset
 from strhub.data.labelfile import LABEL_FILES, is_picture_name, read_folder
+from strhub.data.labelindex import MIN_RECORDS, Selection, select
 from strhub.data.labels import LabelRules, tally
 
 logger = logging.getLogger(__name__)
@@ -36,12 +38,42 @@ class LmdbDataset(WordDataset):
         super().__init__(root, rules, transform, **options)
         self._reader.close()  # each process that reads opens it for itself
 
+    def __getstate__(self) -> dict[str, Any]:
+        # records that lie in a file do not travel: the other process opens the file
+        return {**self.__dict__, '_selection': None} if self._selection.is_mapped else self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._selection is None:
+            self._selection = self._select()
+            self._reader.close()
+            if len(self) != len(self._unreadable):
+                raise ValueError(f'{self.root} was changed while it was in use: start again')
+
+    def _select(self) -> Selection:
+        if len(self._reader) < MIN_RECORDS:
+            return self._scan()
+        return select(self.root, {**self.rules.identity, 'min_image_dim': max(self.min_image_dim, 0)}, self._scan)
+
+    def _scan(self) -> Selection:
+        """Reads every label; most are judged many at once."""
+        from strhub.data.lmdb import decode
+
+        records: list[np.ndarray] = []
+        dropped: Counter[str] = Counter()
+        for first, values in self._reader.encoded_labels():
+            keep = self.rules.keep([value or b'' for value in values])
+            for at in np.flatnonzero(~keep if self.min_image_dim < 1 else np.ones_like(keep)):
+                value, record = values[at], first + int(at)
+                reason = 'record without a label' if value is None else self._reason(record, decode(value))
+                keep[at] = reason is None
+                if reason is not None:
+                    dropped[reason] += 1
+            records.append(first + np.flatnonzero(keep).astype(np.uint32))
+        return Selection(np.concatenate([*records, np.empty(0, np.uint32)]), dropped)
+
     def raw_labels(self) -> Iterator[tuple[int, str | None]]:
         return self._reader.labels()
-
-    def absent(self, seen: int) -> Counter[str]:
-        missing = len(self._reader) - seen
-        return Counter({'record without a label': missing} if missing else {})
 
     def encoded(self, record: int) -> bytes:
         return self._reader.image(record) or b''  # no bytes are no picture, which the decoder says
@@ -68,9 +100,15 @@ class FolderDataset(WordDataset):
             if self._keeps_missing or not missing:
                 yield record, label
 
-    def absent(self, seen: int) -> Counter[str]:
-        missing = len(self._found.labels) - seen
-        return self._found.faults + Counter({'picture missing': missing})  # adding leaves out what is 0
+    def _select(self) -> Selection:
+        reasons = {record: self._reason(record, label) for record, label in self.raw_labels()}
+        records = [record for record, reason in reasons.items() if reason is None]
+        dropped = Counter(reason for reason in reasons.values() if reason is not None)
+        missing = len(self._found.labels) - len(reasons)
+        # adding leaves out what is 0
+        return Selection(
+            np.array(records, np.uint32), dropped + self._found.faults + Counter({'picture missing': missing})
+        )
 
     def encoded(self, record: int) -> Path:
         return self._found.folder / self._found.pictures[record]

@@ -13,8 +13,11 @@ from weakref import WeakValueDictionary
 import lmdb
 
 COUNT_KEY = b'num-samples'
+STATE_KEY = b'writer-state'  # only until an LMDB is complete
 BATCH_BYTES = 16 << 20  # written in one transaction: large enough to be fast, small enough to hold in memory
 FIRST_MAP_SIZE = 64 << 20  # grows by doubling
+BLOCK = 10_000  # records whose labels are read at once
+_TAILS = [b'%04d' % i for i in range(BLOCK)]  # how their keys end: spelling all of each key would take half a read
 
 
 def image_key(record: int) -> bytes:
@@ -91,24 +94,39 @@ class LmdbReader:
             ) from None
         return count
 
+    def value(self, key: bytes) -> bytes | None:
+        """The value of any key, None if there is none."""
+        return self._get(key)
+
     def image(self, record: int) -> bytes | None:
         return self._get(image_key(record))
 
     def label(self, record: int) -> str | None:
         """The label of a record, None if it has none or one that is not UTF-8."""
         value = self._get(label_key(record))
-        return None if value is None else _decode(value)
+        return None if value is None else decode(value)
 
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """All (record, label) of records up to `num-samples` that have one; None for a label that is not UTF-8."""
+        for first, values in self.encoded_labels():
+            for record, value in enumerate(values, first):
+                if value is not None:
+                    yield record, decode(value)
+
+    def encoded_labels(self) -> Iterator[tuple[int, list[bytes | None]]]:
+        """The labels up to `num-samples` as they are stored, None where there is none, in blocks of neighbours.
+
+        Each block comes with the number of its first record.
+        """
         count = len(self)
         try:
-            # Key by key is as fast as a cursor, whose steps let LMDB end the process where a page is damaged.
+            # Key by key, for the steps of a cursor let LMDB end the process where a page is damaged.
             with self._env().begin() as txn:
-                for record in range(1, count + 1):
-                    value = txn.get(label_key(record))
-                    if value is not None:
-                        yield record, _decode(value)
+                for block in range(count // BLOCK + 1):
+                    head = b'label-%05d' % block
+                    first = block * BLOCK or 1
+                    tails = _TAILS[first % BLOCK : count + 1 - block * BLOCK]
+                    yield first, list(map(txn.get, [head + tail for tail in tails]))
         except lmdb.Error as error:
             raise self._damaged(error) from None
 
@@ -139,7 +157,8 @@ class LmdbWriter:
     """Writes a new LMDB, which appears at `path` only when it is complete.
 
     Until then it is the hidden folder `.NAME.partial` beside it, removed when the `with` block ends by an error. With
-    `resume` it is kept, and the next writer of the same path goes on after the `count` records that it holds.
+    `resume` it is kept, and the next writer of the same path goes on after the `count` records that it holds; it finds
+    `state` as it was when they were written, which may be anything that it needs to go on.
 
         with LmdbWriter('data/train/mine') as writer:
             writer.write(image_bytes, 'label')
@@ -154,6 +173,7 @@ class LmdbWriter:
         if self.path.exists() and not (is_lmdb(self.path) or _is_empty_folder(self.path)):
             raise FileExistsError(f'{path} exists and is not an LMDB, so it is not overwritten: give another name')
         self.count = 0
+        self.state = b''
         self.resume = resume
         self.partial = self.path.with_name(f'.{self.path.name}.partial')
         self._batch: list[tuple[bytes, bytes]] = []
@@ -167,6 +187,7 @@ class LmdbWriter:
         self._env = lmdb.open(str(self.partial), map_size=FIRST_MAP_SIZE, lock=False, sync=False)
         with self._env.begin() as txn:
             self.count = int(txn.get(COUNT_KEY, b'0'))
+            self.state = txn.get(STATE_KEY, b'')
         return self
 
     def write(self, image: bytes, label: str) -> None:
@@ -206,7 +227,7 @@ class LmdbWriter:
     def _flush(self) -> None:
         assert self._env is not None
         # in the same transaction as the records, so that a killed run can be resumed
-        self._batch.append((COUNT_KEY, b'%d' % self.count))
+        self._batch += [(COUNT_KEY, b'%d' % self.count), (STATE_KEY, self.state)]
         while True:
             try:
                 with self._env.begin(write=True) as txn:
@@ -224,6 +245,8 @@ class LmdbWriter:
         if not self.count:
             raise ValueError(f'there was no picture to write, so {self.path} was not made')
         self._flush()
+        with self._env.begin(write=True) as txn:
+            txn.delete(STATE_KEY)
         self._env.sync(True)
 
     def _publish(self) -> None:
@@ -235,7 +258,8 @@ class LmdbWriter:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _decode(value: bytes) -> str | None:
+def decode(value: bytes) -> str | None:
+    """A stored label; None if it is not UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:
