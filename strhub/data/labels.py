@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from strhub.tokenizer import CharsetAdapter
 
@@ -43,6 +47,7 @@ class LabelRules:
             for c in self.adapter.charset
             if not (remove_whitespace and c.isspace()) and (c.isascii() or not normalize_unicode)
         )
+        self._touched_bytes = np.array([chr(b) not in self._untouched or b > 127 for b in range(256)])
 
     @property
     def charset(self) -> str:
@@ -64,6 +69,26 @@ class LabelRules:
         if self.drop_outside and label != self.adapter.fold(whole):
             return label, 'label with a character outside the charset'
         return label, None if label else 'label without a character of the charset'
+
+    def keep(self, encoded: Sequence[bytes]) -> np.ndarray:
+        """Of many labels in UTF-8, which are certainly kept, as they are; `judge` has to look at the others."""
+        ends = np.cumsum([0, *map(len, encoded)])
+        touched = np.cumsum(self._touched_bytes[np.frombuffer(b''.join(encoded), np.uint8)], dtype=np.int32)
+        touched = np.concatenate([[0], touched])[ends]
+        lengths = np.diff(ends)
+        return (lengths > 0) & (lengths <= self.max_label_length) & (np.diff(touched) == 0)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides what becomes of a label; rules of equal identity judge alike."""
+        return {
+            'charset': self.charset,
+            'max_label_length': self.max_label_length,
+            'remove_whitespace': self.remove_whitespace,
+            'normalize_unicode': self.normalize_unicode,
+            'drop_outside': self.drop_outside,
+            'unicode': unicodedata.unidata_version,
+        }
 
     def __call__(self, label: str) -> str | None:
         """Returns the label in its new form, or None where it is dropped."""
