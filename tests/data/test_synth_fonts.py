@@ -63,7 +63,7 @@ def test_a_book_survives_pickling() -> None:
     assert (pickle.loads(pickle.dumps(book)).faces[3].glyph('g').mask == mask).all()
 
 
-def test_own_fonts_that_lack_characters_are_named_and_left_out(tmp_path, caplog) -> None:
+def test_own_fonts_that_cannot_be_used_are_named(tmp_path, caplog) -> None:
     (tmp_path / 'sub').mkdir()
     shutil.copy(FACES[0].path, tmp_path / 'sub' / f'good{FACES[0].path.suffix}')
     (tmp_path / 'bad.ttf').write_bytes(b'not a font')
@@ -71,8 +71,19 @@ def test_own_fonts_that_lack_characters_are_named_and_left_out(tmp_path, caplog)
         book = FontBook('abcABC ', folder=tmp_path)
     assert [face.family for face in book.faces] == ['good']
     assert 'bad.ttf cannot be opened as a font' in caplog.text
-    with pytest.raises(ValueError, match='none of the 2 fonts'):
-        FontBook('abcж', folder=tmp_path)
+    with pytest.raises(ValueError, match=r"none of the 2 fonts .* has a character of the charset 'жш'"):
+        FontBook('жш', folder=tmp_path)
+
+
+def test_characters_that_no_font_has_are_named_and_words_with_them_not_drawn(tmp_path, caplog) -> None:
+    shutil.copy(FACES[0].path, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        book = FontBook('abcжш', folder=tmp_path)
+    assert 'has 2 characters of the charset, and no word with them is drawn: жш' in caplog.text
+    assert book.can_draw('cab')
+    assert not book.can_draw('caж')
+    assert not book.can_draw('caж')
+    assert caplog.text.count("no font has all characters of 'caж'") == 1
 
 
 def test_a_charset_beyond_the_vendored_fonts_asks_for_fonts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from itertools import accumulate
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from strhub.data.synth.fontfile import characters_of, count_faces
+from strhub.data.synth.scripts import demand_raqm, is_silent
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,10 @@ PLAIN_FAMILIES = {
 }  # fmt: skip
 PLAIN_STROKES = (0.11, 0.24)  # stroke width over cap height
 SUFFIXES = ('.ttf', '.otf', '.ttc')
+EM_OF_CAPITALS = 0.7  # what capitals mostly take of a font's size, where it has none to measure
+MAX_GLYPHS = 2048  # kept by a face: of the thousands of Chinese ones, those of many faces would fill the memory
+NO_CHARACTER = '\uffff'  # is drawn as what a font lacks
+MAX_NAMED, MAX_SHOWN = 10, 40  # words and characters that no face has, in the log
 
 
 class Glyph(NamedTuple):
@@ -38,18 +46,22 @@ class Glyph(NamedTuple):
 
 @dataclass
 class Face:
-    """One font file; opened, and its glyphs rasterised, when first needed."""
+    """One font of a file; opened, and its glyphs rasterised, when first needed."""
 
     path: Path
     family: str
     stroke: float = 0.15
     italic: bool = False
     caps_only: bool = False  # draws lower case as capitals
+    index: int = 0  # in a collection
+    lacks: frozenset[str] = frozenset()  # the characters of the charset that it cannot draw
     _glyphs: dict[str, Glyph] = field(default_factory=dict, repr=False)
     _font: ImageFont.FreeTypeFont | None = field(default=None, repr=False)
+    _shaper: ImageFont.FreeTypeFont | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_glyphs': {}, '_font': None}  # a font that is open cannot travel to a worker
+        # a font that is open cannot travel to a worker
+        return {**self.__dict__, '_glyphs': {}, '_font': None, '_shaper': None}
 
     @property
     def is_plain(self) -> bool:
@@ -61,31 +73,62 @@ class Face:
         """How often it is drawn with, relative to others: on signs bold and upright letters prevail."""
         return (1.8 if self.stroke >= 0.165 else 1.0 if self.stroke >= 0.1 else 0.35) * (0.6 if self.italic else 1.0)
 
+    def covers(self, text: str) -> bool:
+        return not self.lacks or self.lacks.isdisjoint(text)
+
     def glyph(self, character: str) -> Glyph:
         if character not in self._glyphs:
+            if len(self._glyphs) >= MAX_GLYPHS:
+                self._glyphs.clear()
             self._glyphs[character] = self._rasterise(character)
         return self._glyphs[character]
 
+    def shape(self, text: str, *, column: bool = False) -> np.ndarray:
+        """Coverage, uint8 (h, w), of a text that needs shaping, or that stands in a column with the forms for it."""
+        if self._shaper is None:
+            demand_raqm(text)
+            self._shaper = self._open().font_variant(layout_engine=ImageFont.Layout.RAQM)
+        direction, anchor = ('ttb', 'lt') if column else (None, 'ls')
+        left, top, right, bottom = self._shaper.getbbox(text, anchor=anchor, direction=direction)
+        # Marks and swashes may leave the box, which is made of the pen's steps.
+        x, y = CAP_HEIGHT - math.floor(left), CAP_HEIGHT - math.floor(top)
+        image = Image.new('L', (math.ceil(right) + x + CAP_HEIGHT, math.ceil(bottom) + y + CAP_HEIGHT))
+        ImageDraw.Draw(image).text((x, y), text, fill=255, font=self._shaper, anchor=anchor, direction=direction)
+        return np.asarray(image.crop(image.getbbox() or (0, 0, 1, 1)))
+
     def missing(self, characters: str) -> str:
-        """The characters which the font cannot draw: it shows nothing, or what it shows for a non-character."""
-        absent = self._rasterise('\uffff').mask
-        return ''.join(
-            c for c in characters
-            if not (mask := self._rasterise(c).mask).any() or (mask.shape == absent.shape and (mask == absent).all())
-        )  # fmt: skip
+        """The characters which the font cannot draw: it has no glyph for them, or an empty one."""
+        self._open()
+        known = characters_of(self.path, self.index)
+        absent = self._rasterise(NO_CHARACTER).mask if known is None else None
+        try:
+            return ''.join(c for c in characters if not self._has(c, known, absent))
+        except OSError as error:
+            raise ValueError(f'{self.path} has glyphs that cannot be read ({error}): remove it') from None
+
+    def _has(self, character: str, known: frozenset[int] | None, absent: np.ndarray | None) -> bool:
+        if is_silent(character):
+            return True
+        if known is not None and ord(character) not in known:
+            return False
+        left, top, right, bottom = self._open().getbbox(character)
+        if left >= right or top >= bottom:
+            return False
+        if absent is None:
+            return True
+        mask = self._rasterise(character).mask  # without a Unicode table, what it lacks looks like what nobody has
+        return mask.shape != absent.shape or bool((mask != absent).any())
 
     def _open(self) -> ImageFont.FreeTypeFont:
         if self._font is None:
             try:
                 # The basic layout is in every build of Pillow, so that all draw the same.
-                font = ImageFont.truetype(self.path, PROBE_SIZE, layout_engine=ImageFont.Layout.BASIC)
+                font = ImageFont.truetype(self.path, PROBE_SIZE, self.index, layout_engine=ImageFont.Layout.BASIC)
+                self._font = font.font_variant(size=round(PROBE_SIZE * CAP_HEIGHT / _capitals(font)))
             except OSError as error:
                 raise ValueError(
                     f'{self.path} cannot be opened as a font ({error}): remove it or give another'
                 ) from None
-            _, top, _, bottom = font.getbbox('H', anchor='ls')
-            size = PROBE_SIZE * CAP_HEIGHT / max(bottom - top, PROBE_SIZE // 4)
-            self._font = font.font_variant(size=round(size))
         return self._font
 
     def _rasterise(self, character: str) -> Glyph:
@@ -94,6 +137,14 @@ class Face:
         image = Image.new('L', (max(right - left, 1), max(bottom - top, 1)))
         ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=font, anchor='ls')
         return Glyph(np.asarray(image), left, top, font.getlength(character))
+
+
+def _capitals(font: ImageFont.FreeTypeFont) -> float:
+    """How high they are at PROBE_SIZE."""
+    box = font.getbbox('H', anchor='ls')
+    if box == font.getbbox(NO_CHARACTER, anchor='ls'):  # a font of a script without capitals shows what it lacks
+        return EM_OF_CAPITALS * PROBE_SIZE
+    return max(box[3] - box[1], PROBE_SIZE / 4)
 
 
 def vendored_faces() -> list[Face]:
@@ -112,15 +163,18 @@ def faces_of(folder: str | Path) -> list[Face]:
     paths = [root] if root.is_file() else sorted(p for p in root.rglob('*') if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise FileNotFoundError(f'{folder} holds no fonts: expected files that end in {", ".join(SUFFIXES)}')
-    return [Face(path, path.stem) for path in paths]
+    return [Face(path, path.stem, index=index) for path in paths for index in range(count_faces(path))]
 
 
 class FontBook:
-    """The faces that can draw a charset.
+    """The faces that can draw a charset, or parts of it: a word is drawn with a face that has all its characters.
 
     Args:
-        charset: a face that lacks one of its characters is left out, and named in the log.
+        charset: a face that has none of its characters is left out, and named in the log.
         folder: with fonts to use instead of the vendored ones.
+
+    Raises:
+        ValueError: if no face has any of the characters, or they need shaping and Pillow cannot do it.
     """
 
     def __init__(self, charset: str = '', *, folder: str | Path | None = None) -> None:
@@ -133,35 +187,59 @@ class FontBook:
                     f'the fonts of strhub have no {beyond[:20]!r}: give a folder of fonts which do (fonts=, --fonts)'
                 )
         else:
+            demand_raqm(visible)
             faces = self._usable(faces, visible, folder)
         self.faces = faces
+        self._is_whole = any(not face.lacks for face in faces)  # one face has everything
+        self._named: set[str] = set()
         self._shares = list(accumulate(face.share for face in faces))
         self._plain = [face for face in faces if face.is_plain] or faces
         self._plain_shares = list(accumulate(face.share for face in self._plain))
 
-    def draw(self, rng: Random, *, difficulty: float = 1.0) -> Face:
+    def can_draw(self, text: str) -> bool:
+        """Whether one of the faces has all characters of the text; names it in the log where none has."""
+        if self._is_whole or any(face.covers(text) for face in self.faces):
+            return True
+        if text not in self._named and len(self._named) < MAX_NAMED:
+            self._named.add(text)
+            last = ', and no further one is named' if len(self._named) == MAX_NAMED else ''
+            logger.warning('no font has all characters of %r: it is not drawn%s', text, last)
+        return False
+
+    def draw(self, rng: Random, *, difficulty: float = 1.0, text: str = '') -> Face:
+        """A face for a text that can be drawn."""
         if rng.random() >= 2 * difficulty:
-            return rng.choices(self._plain, cum_weights=self._plain_shares)[0]
-        return rng.choices(self.faces, cum_weights=self._shares)[0]
+            face = rng.choices(self._plain, cum_weights=self._plain_shares)[0]
+        else:
+            face = rng.choices(self.faces, cum_weights=self._shares)[0]
+        if face.covers(text):
+            return face
+        able = [face for face in self.faces if face.covers(text)]
+        return rng.choices(able, [face.share for face in able])[0]
 
     @staticmethod
     def _usable(faces: list[Face], visible: str, folder: str | Path) -> list[Face]:
         usable = []
         for face in faces:
             try:
-                missing = face.missing(visible)
+                face.lacks = frozenset(face.missing(visible))
             except ValueError as error:
                 logger.warning('%s', error)
                 continue
-            if missing:
-                logger.warning(
-                    '%s is not used: it lacks %d characters of the charset: %s', face.path, len(missing), missing[:20]
-                )
+            if visible and len(face.lacks) == len(visible):
+                logger.warning('%s is not used: it has no character of the charset', face.path)
             else:
                 usable.append(face)
         if not usable:
             raise ValueError(
-                f'none of the {len(faces)} fonts in {folder} has all characters of the charset {visible[:40]!r}: '
-                'add a font that has, or take characters out of the charset'
+                f'none of the {len(faces)} fonts in {folder} has a character of the charset {visible[:40]!r}: '
+                'add a font that has, or give another charset'
+            )
+        if nowhere := frozenset.intersection(*(face.lacks for face in usable)):
+            logger.warning(
+                'no font in %s has %d characters of the charset, and no word with them is drawn: %s',
+                folder,
+                len(nowhere),
+                ''.join(c for c in visible if c in nowhere)[:MAX_SHOWN],
             )
         return usable

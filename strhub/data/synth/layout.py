@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from strhub.data.synth.fonts import CAP_HEIGHT, Face
+from strhub.data.synth.scripts import is_square, needs_shaping
 
+COLUMN_GAP, LEAST_GAP = 0.25, 0.08  # between the letters of a column, as shares of the cap height
 PAD = 3 * CAP_HEIGHT // 4  # room around the word in a mask, for outlines, shadows and neighbours
 
 
@@ -30,7 +32,11 @@ def set_line(
     Args:
         tracking: extra space between letters, as a share of the cap height.
         wobble: how far letters leave the baseline, as a share of the cap height.
+
+    Both need single letters: text that has to be shaped goes without.
     """
+    if needs_shaping(text):
+        return face.shape(text)
     glyphs = [face.glyph(character) for character in text]
     pen, placed = 0.0, []
     for glyph in glyphs:
@@ -45,6 +51,27 @@ def set_line(
         window = line[y - top : y - top + mask.shape[0], x - left : x - left + mask.shape[1]]
         np.maximum(window, mask, out=window)
     return line
+
+
+def set_column(face: Face, text: str, *, tracking: float = 0.0) -> np.ndarray:
+    """Coverage of text from top to bottom, upright letter below upright letter, as wide as a capital at least."""
+    if any(map(is_square, text)):
+        return face.shape(text, column=True)  # which knows the forms that brackets and dashes have in columns
+    gap = max(COLUMN_GAP + tracking, LEAST_GAP) * CAP_HEIGHT
+    blank = np.zeros((CAP_HEIGHT // 2, 1), np.uint8)
+    masks = [blank if character.isspace() else _inked(face.glyph(character).mask) for character in text]
+    width = max(CAP_HEIGHT, *(mask.shape[1] for mask in masks))
+    pen, column = 0, np.zeros((sum(mask.shape[0] for mask in masks) + round(gap) * (len(masks) - 1), width), np.uint8)
+    for mask in masks:
+        left = (width - mask.shape[1]) // 2
+        column[pen : pen + mask.shape[0], left : left + mask.shape[1]] = mask
+        pen += mask.shape[0] + round(gap)
+    return column
+
+
+def _inked(mask: np.ndarray) -> np.ndarray:
+    left, top, width, height = cv2.boundingRect(mask)
+    return mask[top : top + height, left : left + width]
 
 
 def frame(mask: np.ndarray) -> Line:
@@ -77,7 +104,7 @@ def add_neighbours(line: Line, face: Face, rng: Random, texts: list[str]) -> Non
     """Puts words beside, above or below, of which the frame shows no more than an edge."""
     others = np.zeros_like(line.mask)
     left, top, right, bottom = (int(edge) for edge in line.box)
-    for text in texts:
+    for text in filter(face.covers, texts):
         side = rng.choice(('above', 'below', 'left', 'right'))
         gap = int(CAP_HEIGHT * rng.uniform(0.2, 0.6))
         other = set_line(face, text)
