@@ -142,9 +142,10 @@ class Face:
 def _capitals(font: ImageFont.FreeTypeFont) -> float:
     """How high they are at PROBE_SIZE."""
     box = font.getbbox('H', anchor='ls')
-    if box == font.getbbox(NO_CHARACTER, anchor='ls'):  # a font of a script without capitals shows what it lacks
-        return EM_OF_CAPITALS * PROBE_SIZE
-    return max(box[3] - box[1], PROBE_SIZE / 4)
+    is_absent = box == font.getbbox(NO_CHARACTER, anchor='ls') and bytes(font.getmask('H')) == bytes(
+        font.getmask(NO_CHARACTER)
+    )
+    return EM_OF_CAPITALS * PROBE_SIZE if is_absent else max(box[3] - box[1], PROBE_SIZE / 4)
 
 
 def vendored_faces() -> list[Face]:
