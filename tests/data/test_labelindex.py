@@ -161,7 +161,7 @@ def test_damage_at_any_byte_and_of_any_length_changes_nothing(tmp_path):
     assert len(scans) == 1 + len(broken)
 
 
-@pytest.mark.parametrize('name', [name for name in inspect.signature(LabelRules).parameters])
+@pytest.mark.parametrize('name', list(inspect.signature(LabelRules).parameters))
 def test_every_rule_has_an_index_of_its_own(tmp_path, scans, name):
     options = {'charset': 'abc', 'max_label_length': 5}
     other = {'charset': 'cba', 'max_label_length': 6, 'remove_whitespace': False, 'normalize_unicode': False}
