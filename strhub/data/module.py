@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
@@ -17,12 +19,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from strhub.data.base import WordDataset
 from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, build_tree_dataset
 from strhub.data.labels import LabelRules
+from strhub.data.mixture import MixtureDataset, source_seed
 from strhub.data.sampler import EpochSampler
+from strhub.data.sources import Source, read_sources
 from strhub.data.transforms import WordTransform, get_transform
+
+if TYPE_CHECKING:
+    from strhub.data.mixture import Part
 
 logger = logging.getLogger(__name__)
 
-RENDERED = 'rendered'
+RENDERED, MIXED = 'rendered', 'mixed'
 HELD_OUT_WORDS = 2000  # rendered for validation: an accuracy known to about 1 %
 HELD_OUT_SEED = 0x5EED0FF  # no run's own seed, one hopes; the same for all runs, so that they compare
 
@@ -48,8 +55,8 @@ class SceneTextDataModule(pl.LightningDataModule):
     """The data of a run.
 
     `train_dir` is `real` or `synth` (below root_dir/train), `rendered` (words drawn on the fly, nothing on the disk),
-    or the path of any LMDB, labelled folder, label file, or tree of them. `val_dir` is such a path too; it defaults to
-    root_dir/val, and for rendered words to rendered words that training never sees.
+    `mixed` (the sources of `mix`), or the path of any LMDB, labelled folder, label file, or tree of them. `val_dir` is
+    such a path too; it defaults to root_dir/val, and for rendered words to rendered words that training never sees.
 
     The order and the augmentation of training depend on `seed`, the epoch and the record alone. A run that goes on in
     the middle of an epoch sets `start_batch` to the number of batches of that epoch (`start_epoch`, default: whichever
@@ -66,6 +73,8 @@ class SceneTextDataModule(pl.LightningDataModule):
         rotation: degrees by which each picture is turned counter-clockwise first.
         collate_fn: makes a batch of items; default: images (N, 3, H, W) and a list of labels.
         rendered: further arguments of RenderedDataset, e.g. count, the number of words that make an epoch.
+        mix: what train_dir=mixed trains on: the fields of strhub.data.sources.Source for each source, by its name.
+        mix_count: words that make an epoch of a mixture; by default as many as its sources have.
     """
 
     TEST_BENCHMARK_SUB = ('IIIT5k', 'SVT', 'IC13_857', 'IC15_1811', 'SVTP', 'CUTE80')
@@ -93,6 +102,8 @@ class SceneTextDataModule(pl.LightningDataModule):
         val_dir: str | Path | None = None,
         seed: int = 0,
         rendered: Mapping[str, Any] | None = None,
+        mix: Mapping[str, Any] | None = None,
+        mix_count: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0 or seed < 0:
@@ -114,6 +125,12 @@ class SceneTextDataModule(pl.LightningDataModule):
         self.collate_fn = collate_fn or collate
         self.seed = seed
         self.rendered = dict(rendered or {})
+        self.mix_count = mix_count
+        if mix and self.train_dir != MIXED:
+            raise ValueError(
+                f'data.mix names {", ".join(map(str, mix))} but data.train_dir is {train_dir}: set that to mixed'
+            )
+        self._sources = read_sources(mix, self._whole()) if self._mixes else {}
         self.start_batch = 0
         self.start_epoch: int | None = None
         self._train: Dataset | None = None
@@ -127,7 +144,7 @@ class SceneTextDataModule(pl.LightningDataModule):
     @property
     def train_dataset(self) -> Dataset:
         if self._train is None:
-            self._train = self._render() if self._renders else self._open_train()
+            self._train = self._mix() if self._mixes else self._open_source(self._whole())
         return self._train
 
     @property
@@ -141,10 +158,10 @@ class SceneTextDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = self._place()
-        # Rendered words come in the order of their keys, from easy to hard.
+        # Rendered words come in the order of their keys, from easy to hard; a mixture shuffles by itself.
         sampler = EpochSampler(
             len(self.train_dataset),  # type: ignore[arg-type]
-            shuffle=not self._renders,
+            shuffle=not (self._renders or self._mixes),
             seed=self.seed,
             rank=rank,
             world=world,
@@ -181,6 +198,10 @@ class SceneTextDataModule(pl.LightningDataModule):
     def _renders(self) -> bool:
         return self.train_dir == RENDERED
 
+    @property
+    def _mixes(self) -> bool:
+        return self.train_dir == MIXED
+
     def _look_for(self, name: str | Path, room: str) -> Path | None:
         """`name` below root_dir/room, or else as a path of its own."""
         return next((path for path in (self.root_dir / room / name, Path(name)) if path.exists()), None)
@@ -206,35 +227,54 @@ class SceneTextDataModule(pl.LightningDataModule):
         )
 
     def _rules(self, charset: str) -> LabelRules:
-        return LabelRules(
-            charset,
-            self.max_label_length,
+        return replace(self._whole(), charset=charset).rules
+
+    def _open(self, path: Path, rules: LabelRules) -> Words:
+        transform = get_transform(self.img_size, rotation=self.rotation)
+        return build_tree_dataset(path, rules, transform, min_image_dim=self.min_image_dim, seed=self.seed)
+
+    def _whole(self) -> Source:
+        """train_dir as a source: what the sources of a mixture differ from."""
+        return Source(
+            path=self.train_dir,
+            charset=self.charset_train,
+            max_label_length=self.max_label_length,
             remove_whitespace=self.remove_whitespace,
             normalize_unicode=self.normalize_unicode,
-        )
-
-    def _open(self, path: Path, rules: LabelRules, *, training: bool = False) -> Words:
-        transform = get_transform(self.img_size, augment=training and self.augment, rotation=self.rotation)
-        return build_tree_dataset(
-            path,
-            rules,
-            transform,
             min_image_dim=self.min_image_dim,
-            seed=self.seed,
-            replace_unreadable=training,
+            augment=self.augment,
+            rendered=self.rendered,
         )
 
-    def _open_train(self) -> Words:
-        rules = self._rules(self.charset_train)
+    def _open_source(self, source: Source, seed: int | None = None) -> Part:
+        rules, seed = source.rules, self.seed if seed is None else seed
+        transform = get_transform(self.img_size, augment=source.augment, rotation=self.rotation)
+        if source.path == RENDERED:
+            from strhub.data.synth import RenderedDataset
+
+            known = inspect.signature(RenderedDataset).parameters.keys() - {'rules', 'transform', 'seed'}
+            if unknown := source.rendered.keys() - known:
+                raise ValueError(f'rendered has no key {min(unknown)}: there are {", ".join(sorted(known))}')
+            return RenderedDataset(rules, transform, seed=seed, **source.rendered)
         if rules.warning:
             logger.warning('%s', rules.warning)
-        return self._open(self._find(self.train_dir, 'train'), rules, training=True)
+        path, options = self._find(source.path, 'train'), {'min_image_dim': source.min_image_dim, 'seed': seed}
+        return build_tree_dataset(path, rules, transform, replace_unreadable=True, **options)
 
-    def _render(self) -> Dataset:
-        from strhub.data.synth import RenderedDataset
-
-        transform = get_transform(self.img_size, augment=self.augment, rotation=self.rotation)
-        return RenderedDataset(self._rules(self.charset_train), transform, seed=self.seed, **self.rendered)
+    def _mix(self) -> MixtureDataset:
+        parts = {}
+        for name, source in self._sources.items():
+            try:
+                parts[name] = self._open_source(source, source_seed(self.seed, name))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f'data.mix.{name}: {error}') from None
+            except ValueError as error:
+                raise ValueError(f'data.mix.{name}: {error}') from None
+        weights = {name: source.weight for name, source in self._sources.items() if source.weight is not None}
+        mixture = MixtureDataset(parts, weights or None, seed=self.seed, count=self.mix_count)
+        for name, source in self._sources.items():
+            logger.info('data.mix.%s (%s): %s', name, source.path, mixture.summary(name))
+        return mixture
 
     def _render_held_out(self) -> Dataset:
         from strhub.data.synth import RenderedDataset

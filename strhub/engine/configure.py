@@ -21,6 +21,7 @@ from strhub.models.zoo import MODELS, config_dir
 WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
 QUOTED = ('"', "'", '[', '{', '$')
 PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir')
+SOURCE_PATH = re.compile(r'data\.mix\.[^.]+\.path')
 # what Hydra's grammar takes in a value without quotes, apart from blanks at its ends
 PLAIN = re.compile(r'[\w/.+*@?|:%-]*', re.ASCII)
 OVERRIDES = Path('hydra', 'overrides.yaml')  # see hydra.output_subdir in main.yaml
@@ -32,8 +33,9 @@ def quote(word: str) -> str:
     if match is None:
         return word
     sign, key, value = match.groups()
-    is_path = key in PATHS and not PLAIN.fullmatch(value)
-    is_sweep = key not in PATHS and ',' in value
+    takes_path = key in PATHS or SOURCE_PATH.fullmatch(key) is not None
+    is_path = takes_path and not PLAIN.fullmatch(value)
+    is_sweep = not takes_path and ',' in value
     if value.startswith(QUOTED) or is_sweep or not (is_path or '=' in value):
         return word
     # within quotes a backslash counts as itself unless a quote follows

@@ -47,7 +47,7 @@ def share_cores(settings: dict[str, Any]) -> None:
     if data['num_workers'] == 'auto':
         spare = cores() // max(1, torch.cuda.device_count()) - 1
         data['num_workers'] = max(0, min(spare, max(1, cores() // 4) if on_cpu else spare))
-        if data['train_dir'] != 'rendered':
+        if data['train_dir'] not in ('rendered', 'mixed'):
             data['num_workers'] = min(data['num_workers'], MAX_WORKERS)
     if on_cpu:
         torch.set_flush_denormal(True)  # numbers below 1e-38 are slow and worth nothing
