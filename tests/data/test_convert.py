@@ -59,7 +59,7 @@ def test_parts_of_a_picture_are_cut_out(tmp_path):
     (tmp_path / 'page.png').write_bytes(encode(page))
     words = [
         Word(tmp_path / 'page.png', 'in', (10, 5, 30, 20)),
-        Word(tmp_path / 'page.png', 'over the edge', (90.4, -3, 140, 10)),
+        Word(tmp_path / 'page.png', 'over the edge', (90.4, -2, 105, 10)),
         Word(tmp_path / 'page.png', 'outside', (200, 0, 220, 10)),
         Skipped('illegible', 'page.png word 4'),
         Word(tmp_path / 'page.png', 'again', (0, 0, 100, 50)),
@@ -69,7 +69,7 @@ def test_parts_of_a_picture_are_cut_out(tmp_path):
     assert [label for _, label in written] == ['in', 'over the edge', 'again']
     assert open_image(written[0][0]).tobytes() == page.crop((10, 5, 30, 20)).tobytes()
     assert open_image(written[1][0]).size == (10, 10)
-    assert report.skipped == {'box outside the picture': 1, 'illegible': 1}
+    assert report.skipped == {'word outside the picture': 1, 'illegible': 1}
 
 
 @pytest.mark.parametrize('interruption', [KeyboardInterrupt, OSError])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from textwrap import indent
 
 from tqdm import tqdm
 
+from strhub.charset import PRINTABLE
 from strhub.cores import cores
 from strhub.data.convert import all_sets
 from strhub.data.convert.base import Option, SetInfo
@@ -66,7 +67,22 @@ def _add_arguments(command: argparse.ArgumentParser, info: SetInfo) -> None:
     command.add_argument('source', type=Path, metavar='SRC')
     command.add_argument('target', type=Path, metavar='DST', help='the LMDB to make')
     command.add_argument('--overwrite', action='store_true', help='replace DST, if it is an LMDB, at the end')
+    command.add_argument(
+        '--crop',
+        choices=('auto', 'box'),
+        default='auto',
+        help='auto: words at an angle are turned upright; box: all are cut out along the axes (default: auto)',
+    )
+    command.add_argument('--lossless', action='store_true', help='store parts of JPEG pictures as PNG, 5 times larger')
     command.add_argument('--min_size', '--min-size', type=int, default=1, metavar='N', help='skip smaller pictures')
+    command.add_argument(
+        '--max_label_length', '--max-label-length', type=int, default=0, metavar='N', help='skip longer labels'
+    )
+    charset = command.add_mutually_exclusive_group()
+    charset.add_argument('--charset', default='', metavar='CHARS', help='skip labels with others, apart from spaces')
+    charset.add_argument(
+        '--ascii', action='store_const', dest='charset', const=PRINTABLE, help='the 94 printable ones of ASCII'
+    )
     workers = min(8, cores())
     command.add_argument('--workers', type=int, default=workers, metavar='N', help=f'processes (default: {workers})')
     for option in info.options:
@@ -110,19 +126,27 @@ def listing(sets: dict[str, SetInfo], name: str = '') -> str:
 
 def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
     """Converts as the command line says."""
+    from strhub.data.convert.cutter import Rules
     from strhub.data.convert.write import write_words
 
-    if arguments.workers < 1:
-        raise ValueError(f'--workers is {arguments.workers}: give at least 1')
+    for name, least in (('workers', 1), ('min_size', 0), ('max_label_length', 0)):
+        if getattr(arguments, name) < least:
+            raise ValueError(f'--{name} is {getattr(arguments, name)}: give at least {least}')
+    rules = Rules(**{field.name: getattr(arguments, field.name) for field in fields(Rules)})
     options = {option.name: getattr(arguments, option.name) for option in info.options}
-    words = partial(info.convert, **options)(arguments.source)
-    with tqdm(total=info.words, unit=' words', disable=not sys.stderr.isatty()) as bar:
-        report = write_words(
-            words,
-            arguments.target,
-            overwrite=arguments.overwrite,
-            min_size=arguments.min_size,
-            workers=arguments.workers,
-            progress=bar.update,
-        )
+    words = info.convert(arguments.source, **options)
+    try:
+        with tqdm(total=info.words, unit=' words', disable=not sys.stderr.isatty()) as bar:
+            report = write_words(
+                words,
+                arguments.target,
+                rules=rules,
+                settings={'set': arguments.set, 'source': str(arguments.source), **options},
+                overwrite=arguments.overwrite,
+                workers=arguments.workers,
+                progress=bar.update,
+            )
+    except KeyboardInterrupt:
+        print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)
+        raise
     print(f'{arguments.target}: {report}')

@@ -1,119 +1,148 @@
-"""What all converters share: words are cropped, checked, written and reported here and nowhere else."""
+"""Words -> an LMDB: in the order of the converter, by all cores, whole or not at all, and gone on with exactly."""
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from io import BytesIO
-from itertools import chain, groupby, islice
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-
-from PIL import Image
+from typing import Any
 
 from strhub.data.convert.base import Skipped, Word
-from strhub.data.labels import tally
+from strhub.data.convert.cutter import Cut, Rules, cut_all
+from strhub.data.convert.report import Report
+from strhub.data.jobs import check_settings, ordered_map
 from strhub.data.lmdb import LmdbWriter
-from strhub.data.transforms import UnreadablePictureError, open_image
 
-MAX_EXAMPLES = 3  # named for each reason
-AT_ONCE = 256  # pictures in memory
-
-
-@dataclass
-class Report:
-    """What became of the words."""
-
-    kept: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def skip(self, skipped: Skipped) -> None:
-        self.skipped[skipped.reason] += skipped.count
-        examples = self.examples.setdefault(skipped.reason, [])
-        if skipped.where and len(examples) < MAX_EXAMPLES:
-            examples.append(skipped.where)
-
-    def __str__(self) -> str:
-        lines = [f'{self.kept} words kept, {sum(self.skipped.values())} skipped']
-        for reason, count in self.skipped.most_common():
-            named = ', '.join(self.examples[reason]) + (', …' if count > len(self.examples[reason]) else '')
-            lines.append(f'  {count} {reason}' + (f': {named}' if self.examples[reason] else ''))
-        return '\n'.join(lines)
+CHUNK = 64  # words that a worker does at a time, and all others of the last one's picture ...
+MAX_CHUNK = 1024  # ... if these are not too many
+NOTE = 'report.json'  # beside the records: how they were made, and in the end what was kept and skipped
 
 
 def write_words(
     words: Iterable[Word | Skipped],
     target: Path,
     *,
+    rules: Rules | None = None,
+    settings: dict[str, Any] | None = None,
     overwrite: bool = False,
-    min_size: int = 1,
-    workers: int = 4,
+    workers: int = 1,
     progress: Callable[[int], object] = lambda done: None,
 ) -> Report:
-    """Writes words to the LMDB `target`, which appears only when it is complete.
+    """Writes words to the LMDB `target`, which appears only when it is complete, with a report beside its records.
 
-    A picture that is a whole file keeps its bytes; a part of one is stored as PNG, without loss.
+    A picture that is a whole file keeps its bytes; a part of a JPEG picture is stored as JPEG, of any other as PNG. If
+    the work is interrupted, even by SIGKILL, the next call with the same arguments goes on with what is done, and ends
+    with the very records and report of an uninterrupted one.
 
     Args:
         words: in the order in which they are written; neighbours of one picture have it opened once.
-        min_size: pictures with a side shorter than this are skipped.
-        workers: threads that open pictures.
+        settings: what else the words depend on; an interrupted run with others is not gone on with.
+        workers: processes; the records do not depend on their number.
         progress: called with the number of words done since it was last called.
+
+    Raises:
+        ValueError: no word is usable, or an interrupted run had other settings or words.
     """
-    report = Report()
-    writer = LmdbWriter(target, overwrite=overwrite)
-    groups = (list(group) for _, group in groupby(words, key=lambda word: getattr(word, 'picture', None)))
-    batch = list(islice(groups, AT_ONCE))  # a source that cannot be read ends it here, before a folder is made
-    with writer, ThreadPoolExecutor(workers) as pool:
-        while batch:
-            for result in chain.from_iterable(pool.map(lambda group: list(_load(group, min_size)), batch)):
-                if isinstance(result, Skipped):
-                    report.skip(result)
-                else:
-                    writer.write(*result)
-                    report.kept += 1
-                progress(1)
-            batch = list(islice(groups, AT_ONCE))
-        if not report.kept:
-            why = tally(report.skipped) or 'there are no words'
+    rules = rules or Rules()
+    settings = {**(settings or {}), **asdict(rules)}
+    writer = LmdbWriter(target, overwrite=overwrite, resume=True)
+    note = writer.partial / NOTE
+    chunks = _chunks(words)
+    first = next(chunks, [])  # a source that cannot be read ends it here, before a folder is made
+    with writer:
+        if writer.count or writer.state:
+            check_settings(note, settings)
+        _save(note, settings)
+        run = _Run(writer)
+        progress(run.items)
+        with ordered_map(partial(cut_all, rules=rules), workers) as work:
+            for results in work(run.still_to_do(chain([first], chunks))):
+                progress(run.take(results))
+        if not run.report.kept:
+            writer.resume = False  # there is nothing to go on with
+            from strhub.data.labels import tally  # brings torch, for which others need not wait
+
+            why = tally(run.report.skipped) or 'there are no words'
             raise ValueError(f'no word is usable, so {target} was not made: {why}')
-    return report
+        _save(note, {**settings, **run.report.as_dict()})
+    return run.report
 
 
-def _load(group: list[Word | Skipped], min_size: int) -> Iterator[tuple[bytes, str] | Skipped]:
-    """The encoded pictures and labels of words that are all in one file; what is skipped passes through."""
-    words = [word for word in group if isinstance(word, Word)]
-    yield from (word for word in group if isinstance(word, Skipped))
-    if not words:
-        return
-    path = words[0].picture
-    assert isinstance(path, Path)
-    try:
-        encoded = path.read_bytes()
-        image = open_image(encoded, name=str(path))
-    except FileNotFoundError:
-        yield Skipped('picture missing', str(path), len(words))
-    except (UnreadablePictureError, OSError):
-        yield Skipped('picture unreadable', str(path), len(words))
-    else:
-        yield from (_crop(encoded, image, word, min_size) for word in words)
+def _chunks(words: Iterable[Word | Skipped]) -> Iterator[list[Word | Skipped]]:
+    chunk: list[Word | Skipped] = []
+    picture = None
+    for item in words:
+        is_of_another = isinstance(item, Word) and item.picture != picture
+        if (len(chunk) >= CHUNK and is_of_another) or len(chunk) >= MAX_CHUNK:
+            yield chunk
+            chunk = []
+        if isinstance(item, Word):
+            picture = item.picture
+        chunk.append(item)
+    if chunk:
+        yield chunk
 
 
-def _crop(encoded: bytes, image: Image.Image, word: Word, min_size: int) -> tuple[bytes, str] | Skipped:
-    if not word.label.strip():
-        return Skipped('empty label', str(word.picture))
-    if word.box is not None:
-        left, top, right, bottom = (round(side) for side in word.box)
-        box = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
-        if box[0] >= box[2] or box[1] >= box[3]:
-            return Skipped('box outside the picture', str(word.picture))
-        image = image.crop(box)
-    if min(image.size) < min_size:
-        return Skipped(f'picture with a side under {min_size} pixels', str(word.picture))
-    if word.box is None:
-        return encoded, word.label
-    stream = BytesIO()
-    image.save(stream, 'PNG')
-    return stream.getvalue(), word.label
+class _Run:
+    """How far the work is, which is kept with the records at every end of a chunk."""
+
+    def __init__(self, writer: LmdbWriter) -> None:
+        fresh = {'items': 0, 'digest': '', 'report': Report().as_dict()}
+        state: dict[str, Any] = json.loads(writer.state) if writer.state else fresh
+        self.writer = writer
+        self.items: int = state['items']  # words that were taken from the converter and are done
+        self.digest: str = state['digest']  # of these
+        self.report = Report.from_dict(state['report'])
+        self._under_way: deque[tuple[int, str]] = deque()  # the chunks that workers have: length, and digest at its end
+
+    def still_to_do(self, chunks: Iterator[list[Word | Skipped]]) -> Iterator[list[Word | Skipped]]:
+        """Leaves out what an earlier run has done, once it is sure that it was the same.
+
+        Raises:
+            ValueError: it was not.
+        """
+        passed, sha = 0, sha256()
+        while passed < self.items and (chunk := next(chunks, [])):
+            passed += len(chunk)
+            sha.update(_as_bytes(chunk))
+        if self.items and (passed, sha.hexdigest()) != (self.items, self.digest):
+            raise ValueError(
+                f'the annotations have changed since an interrupted run left its words in {self.writer.partial}: '
+                'remove that folder to begin anew'
+            )
+        for chunk in chunks:
+            sha.update(_as_bytes(chunk))
+            self._under_way.append((len(chunk), sha.hexdigest()))
+            yield chunk
+
+    def take(self, results: Iterable[Cut | Skipped]) -> int:
+        """Writes and counts what has become of a chunk; returns how many words it had."""
+        for result in results:
+            if isinstance(result, Skipped):
+                self.report.skip(result)
+                continue
+            self.report.kept += 1
+            if self.report.kept > self.writer.count:  # else it was written before an interruption within the chunk
+                self.writer.write(*result)
+        length, digest = self._under_way.popleft()
+        self.items += length
+        state = {'items': self.items, 'digest': digest, 'report': self.report.as_dict()}
+        self.writer.state = json.dumps(state).encode()
+        return length
+
+
+def _as_bytes(chunk: list[Word | Skipped]) -> bytes:
+    return repr(chunk).encode(errors='backslashreplace')
+
+
+def _save(note: Path, content: dict[str, Any]) -> None:
+    """Writes JSON whole or not at all; backslashes spell names that are not UTF-8."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    beside = note.with_suffix('.new')
+    beside.write_text(text, encoding='utf-8', errors='backslashreplace')
+    beside.replace(note)
