@@ -60,12 +60,17 @@ def _check(entry: Entry) -> Entry | Fault:
         return Fault(line, 'not UTF-8')
     if not picture or '\0' in picture:
         return Fault(line, 'no picture', picture)
-    slashed = picture.replace('\\', '/')
-    if slashed.startswith('/') or '..' in slashed.split('/') or WINDOWS_DRIVE.match(picture):
+    if is_outside(picture):
         return Fault(line, 'picture outside the folder', picture)
     if not label.strip():
         return Fault(line, 'empty label', picture)
     return entry
+
+
+def is_outside(picture: str) -> bool:
+    """True for a path that would leave the folder it is relative to."""
+    slashed = picture.replace('\\', '/')
+    return slashed.startswith('/') or '..' in slashed.split('/') or bool(WINDOWS_DRIVE.match(picture))
 
 
 def _is_utf8(text: str) -> bool:

@@ -31,6 +31,8 @@ EXTRAS = {
     'cv2': 'test',
     'lmdb': 'test',
     'rapidfuzz': 'test',
+    'pyarrow': 'data',
+    'scipy': 'data',
     'hydra': 'train',
     'omegaconf': 'train',
     'rich': 'train',

@@ -10,7 +10,10 @@ from importlib import import_module
 
 from strhub.data.convert.base import SetInfo
 
-MODULES = ('folder',)  # in the order in which their sets are listed
+MODULES = (  # in the order in which their sets are listed
+    *('icdar2019', 'coco_text', 'coco', 'icdar', 'uber_text', 'union14m', 'mjsynth', 'synthtext', 'case_sensitive'),
+    *('folder', 'paddleocr', 'doctr', 'parquet'),
+)
 
 
 def all_sets() -> dict[str, SetInfo]:

@@ -1,0 +1,127 @@
+"""Pictures with a list of marked texts each: the shape that most public sets share, judged here and nowhere else.
+
+A parser yields a `Page` for each picture, with regions as the file has them; `pages` makes a converter of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from strhub.data.convert.base import Box, Converter, Option, Polygon, Skipped, Word
+from strhub.data.convert.parsing import Pictures, find_file, polygon
+from strhub.data.labelformats import is_outside
+
+ILLEGIBLE = '###'  # the mark of all ICDAR challenges
+
+AS_STORED = Option('as_stored', False, 'coordinates count the pixels of the file, before the turn that EXIF asks for')
+LANGUAGE = Option('language', '', 'keep only texts marked so; several with commas between them')
+
+
+@dataclass(frozen=True)
+class Region:
+    """A text in a picture.
+
+    Attributes:
+        text: as the file has it, None where there is none.
+        shape: points [x1, y1, x2, …] or [[x1, y1], …] as the file has them; None is the box or the whole picture.
+        ruled_out: why the annotations say that it is no word to learn from.
+        ordered: the points begin at the upper left of the text as it is read; otherwise the text is taken for level.
+    """
+
+    text: Any
+    shape: Any = None
+    box: Box | None = None
+    language: str = ''
+    ruled_out: str = ''
+    ordered: bool = True
+
+
+@dataclass(frozen=True)
+class Page:
+    """A picture, None if there is none, under the name that annotations give it, with its texts."""
+
+    picture: Path | None
+    name: str
+    regions: Sequence[Region]
+
+
+def pages(parse: Callable[..., Iterator[Page | Skipped]]) -> Converter:
+    """Makes a converter of a parser, which gives it the options AS_STORED and LANGUAGE."""
+
+    @wraps(parse)
+    def convert(root: Path, *, as_stored: bool = False, language: str = '', **options: Any) -> Iterator[Word | Skipped]:
+        wanted = {name.strip().casefold() for name in language.split(',') if name.strip()}
+        for page in parse(root, **options):
+            if isinstance(page, Skipped):
+                yield page
+            elif page.picture is None and page.regions:
+                yield Skipped('picture missing', page.name, len(page.regions))
+            elif page.picture is not None:
+                found = [
+                    _judge(page.picture, f'{page.name} text {number}', region, wanted, as_stored)
+                    for number, region in enumerate(page.regions, 1)
+                ]
+                # Words first: what is skipped between them would have the picture opened again.
+                yield from sorted(found, key=lambda one: isinstance(one, Skipped))
+
+    return convert
+
+
+def _judge(picture: Path, where: str, region: Region, wanted: set[str], as_stored: bool) -> Word | Skipped:
+    if region.ruled_out:
+        return Skipped(region.ruled_out, where)
+    if wanted and region.language.casefold() not in wanted:
+        return Skipped(f'language {region.language or "unknown"}', where)
+    if not isinstance(region.text, str):
+        return Skipped('no text', where)
+    if region.text.strip() == ILLEGIBLE:
+        return Skipped('illegible', where)
+    if region.shape is None:
+        return Word(picture, region.text, box=region.box, as_stored=as_stored)
+    points = polygon(region.shape)
+    if points is None:
+        return Skipped('broken polygon', where)
+    if len(points) == 4 and not region.ordered:
+        points = level(points)
+    return Word(picture, region.text, polygon=points, as_stored=as_stored)
+
+
+def level(quad: Polygon) -> Polygon:
+    """A quad whose first corner means nothing, clockwise and turned so that its text is as level as it can be."""
+    ends = zip(quad, quad[1:] + quad[:1], strict=True)
+    if sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in ends) < 0:  # twice the area, below 0 counter-clockwise
+        quad = quad[::-1]
+    return max((quad[i:] + quad[:i] for i in range(4)), key=lambda turned: _levelness(*turned))
+
+
+def _levelness(*quad: tuple[float, float]) -> float:
+    """From -1 to 1: how far the upper and lower sides of a quad point to the right."""
+    upper_left, upper_right, lower_right, lower_left = quad
+    x = upper_right[0] - upper_left[0] + lower_right[0] - lower_left[0]
+    y = upper_right[1] - upper_left[1] + lower_right[1] - lower_left[1]
+    return x / (math.hypot(x, y) or 1)
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of a picture that annotations name, None if that is none inside the folder."""
+    return None if not name or '\0' in name or is_outside(name) else folder / name.replace('\\', '/')
+
+
+class Gallery:
+    """Finds pictures by name or stem in those of several folders that exist.
+
+    Raises:
+        FileNotFoundError: none exists.
+    """
+
+    def __init__(self, root: Path, *folders: str) -> None:
+        find_file(root, *folders)
+        self._folders = [Pictures(root / folder) for folder in folders if (root / folder).is_dir()]
+
+    def __call__(self, name: str) -> Path | None:
+        return next((found for pictures in self._folders if (found := pictures(name))), None)
