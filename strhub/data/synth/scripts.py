@@ -103,5 +103,35 @@ def scripts_of(characters: str) -> list[Script]:
     return [Script(name, ''.join(found), ''.join(marks.get(name, ()))) for name, found in letters.items()]
 
 
+class Accents:
+    """The Latin letters of a charset beyond ASCII, put into words that have none."""
+
+    def __init__(self, characters: str) -> None:
+        self._of: dict[str, list[str]] = {}  # e -> é è ê
+        self._others: list[str] = []  # that are no letter with a mark: ß ø æ
+        for character in characters:
+            if unicodedata.name(character, '').startswith('LATIN'):
+                plain = unicodedata.normalize('NFD', character)[0]
+                if plain.isascii():
+                    self._of.setdefault(plain, []).append(character)
+                else:
+                    self._others.append(character)
+
+    def __bool__(self) -> bool:
+        return bool(self._of or self._others)
+
+    def put_on(self, word: str, rng: Random) -> str:
+        """One letter or two, in half of the words."""
+        for _ in range(rng.choice((0, 0, 1, 2))):
+            at = rng.randrange(len(word))
+            places = [i for i, c in enumerate(word) if c in self._of]
+            if places and not (self._others and rng.random() < 0.2):
+                at = rng.choice(places)
+                word = word[:at] + rng.choice(self._of[word[at]]) + word[at + 1 :]
+            elif word[at].isalpha() and self._others:
+                word = word[:at] + rng.choice(self._others) + word[at + 1 :]
+        return word
+
+
 def _is_in(ranges: tuple[tuple[int, int], ...], character: str) -> bool:
     return any(first <= ord(character) <= last for first, last in ranges)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import unicodedata
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from random import Random
+
+from strhub.data.synth.scripts import Accents, scripts_of
 
 CONSONANTS = 'bbccdddffgghhjkkllllmmmnnnnppqrrrrssssttttvwxyz'
 VOWELS = 'aaaeeeeiiooouuy'
@@ -25,6 +28,8 @@ MARKS = ('{}.', '{},', '{}!', '{}:', '{}?', '({})', '"{}"', "{}'s")
 RARE_MARKS = ('{}...', '-{}', '{}-', '"{}', '{}"', '({}', '{})', '[{}]', '{};', '{}!!', '&{}', '{}*', '<{}>', "'{}'",
               '{}/', '{{{}}}', '{}=', '|{}', '{}&', '+{}')  # fmt: skip
 MAX_TRIES = 100
+WORDS_PER_LINE = 3  # at most, where a charset has the blank
+FOREIGN_SHARES = {True: 0.5, False: 0.85}  # of words in other scripts, beside ASCII letters or without
 
 # Cumulative shares of what a word is, and of the case it is written in: near those of real scene words, where
 # upper case leads by far.
@@ -72,10 +77,17 @@ class WordSource:
         charset: the characters that may occur; all 94 printable ASCII characters by default.
         max_length: of a label.
         path: a file with one word a line, drawn as they are; by default the vendored list and the generators.
+        words_per_line: words joined by blanks, at most; by default 3 if the charset has the blank, 1 without or with a
+            path, whose lines may have blanks of their own.
     """
 
     def __init__(
-        self, charset: str = DIGITS + LETTERS + SYMBOLS, *, max_length: int = 25, path: str | Path | None = None
+        self,
+        charset: str = DIGITS + LETTERS + SYMBOLS,
+        *,
+        max_length: int = 25,
+        path: str | Path | None = None,
+        words_per_line: int | None = None,
     ) -> None:
         self._visible = ''.join(charset.split())
         if not self._visible:
@@ -88,8 +100,17 @@ class WordSource:
         self._is_own = path is not None
         groups = packed_words() if path is None else (read_words(path),)
         self._groups = tuple(tuple(filter(self._is_usable, group)) for group in groups)
-        # of another script, for which there are no lists
-        self._is_foreign = not self._is_own and self._allowed.isdisjoint(LETTERS + DIGITS)
+        # marks cannot stand anywhere
+        self._singles = ''.join(c for c in self._visible if unicodedata.category(c)[0] not in 'MC') or self._visible
+        self._joins = self._most_words(words_per_line)
+        beyond = '' if self._is_own else ''.join(c for c in self._visible if not c.isascii())
+        has_latin = not self._allowed.isdisjoint(LETTERS)
+        self._accents = Accents(beyond if has_latin else '')
+        # There are no lists of other scripts.
+        self._scripts = [script for script in scripts_of(beyond) if not (has_latin and script.name == 'LATIN')]
+        self._foreign_share = FOREIGN_SHARES[has_latin] if self._scripts else 0.0
+        if self._allowed.isdisjoint(LETTERS + DIGITS):
+            self._foreign_share = 1.0
         self._signs = tuple(filter(self._is_usable, sign_words()))
         if self._is_own and not self._groups[0]:
             raise ValueError(
@@ -99,14 +120,46 @@ class WordSource:
     def draw(self, rng: Random, *, difficulty: float = 1.0) -> str:
         """One label; at difficulty 0 short plain words and numbers, at 1 everything."""
         longest = min(self.max_length, 4 + round(21 * difficulty))
-        for _ in range(0 if self._is_foreign else MAX_TRIES):
+        label = self._one(rng, difficulty, longest)
+        if self._joins > 1:
+            for _ in range(rng.randrange(self._joins)):
+                longer = f'{label} {self._one(rng, difficulty, longest)}'
+                label = longer if len(longer) <= longest else label
+        return label
+
+    def _one(self, rng: Random, difficulty: float, longest: int) -> str:
+        if self._foreign_share and rng.random() < self._foreign_share:
+            return self._foreign(rng, min(8, longest))
+        for _ in range(MAX_TRIES):
             label = self._own(rng) if self._is_own else self._make(rng, difficulty)
             if len(label) <= longest and label and label == label.strip() and self.can_spell(label):
-                return label
+                return self._accents.put_on(label, rng) if self._accents else label
         if self._is_own:  # none is so short
             return self._own(rng)
-        # another script, or letters too few for words
-        return ''.join(rng.choices(self._visible, k=rng.randint(1, min(8, longest))))
+        return self._any(rng, min(8, longest))  # letters too few for words
+
+    def _any(self, rng: Random, longest: int) -> str:
+        return ''.join(rng.choices(self._singles, k=rng.randint(1, longest)))
+
+    def _foreign(self, rng: Random, longest: int) -> str:
+        """A word of another script, or at times whatever is in the charset, so that all of it occurs."""
+        if not self._scripts or rng.random() < 0.05:
+            return self._any(rng, longest)
+        word = rng.choice(self._scripts).word(rng, longest)
+        cased = change_case(word, rng)
+        return cased if len(cased) <= longest and self.can_spell(cased) else word
+
+    def _most_words(self, asked: int | None) -> int:
+        if asked is None:
+            return 1 if self._is_own or ' ' not in self._allowed else WORDS_PER_LINE
+        if asked < 1:
+            raise ValueError(f'words_per_line is {asked}: expected 1 or more')
+        if asked > 1 and ' ' not in self._allowed:
+            raise ValueError(
+                f'words_per_line is {asked}, but labels cannot have blanks: give a charset with the blank '
+                '(charset=95_space) and remove_whitespace=false, or words_per_line 1'
+            )
+        return asked
 
     def can_spell(self, label: str) -> bool:
         return self._allowed.issuperset(label)
