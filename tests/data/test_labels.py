@@ -56,6 +56,23 @@ def test_length_counts_before_the_charset_adapter_and_after_normalisation():
     assert LabelRules(FULL, 3)('½½') is None  # 2 characters as written, 4 after normalisation
 
 
+@pytest.mark.parametrize(
+    ('charset', 'label', 'expected'),
+    [
+        (FULL, 'café', 'cafe'),  # an accent less is no other word
+        (FULL, 'ﬁn №5', 'finNo5'),
+        (FULL, '中5', None),
+        (LOWER, 'Stop', 'stop'),
+        (LOWER, 'A-1', None),
+        (string.digits, '24', '24'),
+        (string.digits, '24h', None),
+        (FULL, '', None),
+    ],
+)
+def test_labels_with_characters_outside_may_be_dropped(charset, label, expected):
+    assert LabelRules(charset, 25, drop_outside=True)(label) == expected
+
+
 def test_each_rule_can_be_switched_off():
     assert LabelRules('a b', 25, remove_whitespace=False)('a b') == 'a b'
     assert LabelRules('éß', 25, normalize_unicode=False)('éß') == 'éß'

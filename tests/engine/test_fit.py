@@ -65,6 +65,12 @@ def small(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[
     return [*SMALL, f'data.train_dir={words}', f'data.val_dir={words}']
 
 
+def mixed_with(words: Path) -> list[str]:
+    """Rendered words and a folder, as many in an epoch as the folder alone has."""
+    own = [f'+data.mix.own={{path: {words}, weight: 0.5, drop_outside: true}}', '+data.mix.rendered.augment=false']
+    return ['dataset=mixed', *own, 'data.mix.real.weight=0', 'data.mix_count=12']
+
+
 def run_dir() -> Path:
     (folder,) = Path('outputs/crnn-tiny').iterdir()
     return folder
@@ -154,6 +160,11 @@ def test_paths_need_no_quotes(word: str, value: str | None) -> None:
     assert quote(quote(word)) == quote(word)
 
 
+def test_paths_of_sources_need_no_quotes() -> None:
+    config = compose(['dataset=mixed', '+data.mix.own.path=/a=b, c', 'data.mix.real.path=/(mine)'])
+    assert (config.data.mix.own.path, config.data.mix.real.path) == ('/a=b, c', '/(mine)')
+
+
 @pytest.mark.parametrize(
     'word', ['model.lr=1e-3,1e-4', 'model.img_size=[32,128]', '+experiment=parseq', '--cfg', 'job']
 )
@@ -189,6 +200,11 @@ def test_other_words_stay_as_they_are(word: str) -> None:
         (['checkpoint.top_k=-1'], 'checkpoint.top_k is -1'),
         (['data.train_dir=/no/such/folder'], '/no/such/folder'),
         (['data=3'], 'data'),
+        (['dataset=mixed'], 'data.mix names rendered, real but data.train_dir is '),
+        (['data.train_dir=mixed'], 'data.mix is {}: name sources'),
+        (['data.mix.own.path=here'], 'there is no key data.mix.own.path in the configuration: '),
+        (['data.train_dir=mixed', '+data.mix.own.wieght=1'], 'data.mix.own.wieght is no key of a source: did you mean'),
+        (['data.train_dir=mixed', '+data.mix.own.weight=1'], 'data.mix.own: neither data/train/own nor own exists'),
         (['data.val_dir=null'], 'val does not exist: say with data.val_dir=… which'),
         (['trainer=null'], 'Config group override must be a string'),
         (['ckpt_path=/no/such.ckpt'], 'ckpt_path=/no/such.ckpt: there is no checkpoint there'),
@@ -268,10 +284,13 @@ def test_fit_is_a_function(small: list[str], tmp_path: Path) -> None:
     assert best.is_file()
 
 
+@pytest.mark.parametrize('data', ['folder', 'mixture'])
 def test_killed_run_goes_on_from_its_folder_alone(
-    small: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: list[str], words: Path, data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The resumed run needs no word but its folder, stays in it, and its weights end as those of a whole run."""
+    if data == 'mixture':
+        small = [*(word for word in small if not word.startswith('data.train_dir')), *mixed_with(words)]
     main([*small, 'hydra.run.dir=whole', 'averaging=swa', 'averaging.snapshots=2', 'averaging.bn_batches=1'])
 
     class StopAtFive(fit_module.StopOnSignal):
