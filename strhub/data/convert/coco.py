@@ -11,10 +11,8 @@ from strhub.data.convert.base import Option, SetInfo, Skipped
 from strhub.data.convert.parsing import box_xywh, find_file, member, read_json
 from strhub.data.convert.regions import AS_STORED, LANGUAGE, Gallery, Page, Region, inside, pages
 
-TEXT_FIELDS = (
-    *('utf8_string', 'text', 'transcription'),
-    *('attributes.transcription', 'attributes.text', 'attributes.translation'),
-)
+NAMES = ('utf8_string', 'text', 'transcription')
+TEXT_FIELDS = (*NAMES, *(f'attributes.{name}' for name in (*NAMES, 'translation')))
 FILES = ('annotations.json', 'annotation.json', '_annotations.coco.json', 'labels.json')
 OPENVINO_PARTS = ('train_1', 'train_2', 'train_5', 'train_f', 'validation')
 
@@ -70,11 +68,10 @@ def _region(text: dict[str, Any], fields: Sequence[str]) -> Region:
         or text.get('legibility') == 'illegible'
         or attributes.get('legible') in (False, 0)
     )
-    box = box_xywh(text.get('bbox'))
     return Region(
         next((found for field in fields if (found := _field(text, field)) is not None), None),
-        _outline(text.get('segmentation'), () if box is None else None),
-        box,
+        _outline(text.get('segmentation')),
+        box_xywh(text.get('bbox')),
         str(attributes.get('language', text.get('language', ''))),
         'illegible' if illegible else '',
         ordered=False,
@@ -88,13 +85,13 @@ def _field(text: Any, path: str) -> Any:
     return text
 
 
-def _outline(segmentation: Any, otherwise: Any) -> Any:
-    """The one polygon of a segmentation; several, or a mask, say no more than the box."""
+def _outline(segmentation: Any) -> Any:
+    """The one polygon of a segmentation; several, or a mask, say no more than the box, and are None."""
     if not isinstance(segmentation, list) or not segmentation:
-        return otherwise
+        return None
     if not isinstance(segmentation[0], list):
         return segmentation  # points without the list around them
-    return segmentation[0] if len(segmentation) == 1 else otherwise
+    return segmentation[0] if len(segmentation) == 1 else None
 
 
 SETS = {
@@ -108,11 +105,12 @@ SETS = {
 SRC is the JSON file, or a folder with annotations.json, annotation.json, _annotations.coco.json or labels.json:
   {"images": [{"id": 1, "file_name": "a.jpg"}],
    "annotations": [{"image_id": 1, "bbox": [left, top, width, height], "segmentation": [[x1, y1, …]], "text": "…"}]}
+the text is utf8_string, text, transcription, or one of these or translation in attributes, or in --text_field;
 pictures beside it, in images/ beside it, or in the folder of --images; an outline with 4 corners counts more than
 the box; iscrowd, ignore, "legibility": "illegible" and "legible": false mark what cannot be read""",
         language='any',
         options=(
-            Option('text_field', '', f'where the text is (without: the first there is of {", ".join(TEXT_FIELDS)})'),
+            Option('text_field', '', 'where the text is, as attributes.text (default: wherever is usual)'),
             Option('images', '', 'folder of the pictures'),
             LANGUAGE,
             AS_STORED,

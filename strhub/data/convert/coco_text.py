@@ -80,11 +80,10 @@ def _region(text: dict[str, Any], kind: str, shape: str, ordered: bool, unread: 
         ruled_out = 'illegible'
     elif kind not in ('all', text.get('class')):
         ruled_out = f'text that is {text.get("class")}'
-    box = box_xywh(text.get('bbox'))
     return Region(
         text.get('utf8_string'),
-        text.get(shape, ()) if shape or box is None else None,
-        box,
+        text.get(shape),
+        box_xywh(text.get('bbox')),
         str(text.get('language', '')),
         ruled_out,
         ordered,

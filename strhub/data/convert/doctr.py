@@ -18,13 +18,14 @@ SHAPE_KEYS = ('geometry', 'polygon', 'points', 'box')
 def doctr(root: Path, *, images: str = '') -> Iterator[Page | Skipped]:
     """The words of a labels.json; `root` is the file, or the folder that holds it and images/."""
     file = root if root.is_file() else find_file(root, 'labels.json')
+    labels = read_json(file, dict)
     folder = Path(images) if images else file.parent / 'images'
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} is not a folder: give the one with the pictures as --images')
-    for name, label in read_json(file, dict).items():
+    for name, label in labels.items():
         picture = inside(folder, name)
         if isinstance(label, str):
-            yield Page(picture, name, [Region(label)])
+            yield Page(picture, name, [Region(label, whole=True)])
         elif isinstance(label, dict) and isinstance(texts := label.get('typed_words', label.get('polygons')), list):
             yield Page(picture, name, [_region(text) for text in texts])
         else:
@@ -35,9 +36,9 @@ def _region(text: Any) -> Region:
     if not isinstance(text, dict):  # for detection alone there are polygons without their texts
         return Region(None)
     found = next((text[key] for key in TEXT_KEYS if key in text), None)
-    shape = next((text[key] for key in SHAPE_KEYS if key in text), ())
+    shape = next((text[key] for key in SHAPE_KEYS if key in text), None)
     box = numbers(shape, 4)
-    if _is_relative(shape if box is None else box):
+    if _is_relative(shape):
         return Region(found, ruled_out='place relative to the size of the picture')
     if box is not None:
         return Region(found, box=(box[0], box[1], box[2], box[3]))
@@ -46,8 +47,10 @@ def _region(text: Any) -> Region:
 
 def _is_relative(shape: Any) -> bool:
     """Whether all coordinates are from 0 to 1."""
-    flat = [number for point in shape for number in (point if isinstance(point, list) else [point])]
-    return bool(flat) and all(isinstance(number, float) and 0 <= number <= 1 for number in flat)
+    if isinstance(shape, list) and shape and isinstance(shape[0], list):
+        return all(map(_is_relative, shape))
+    flat = numbers(shape)
+    return all(0 <= number <= 1 for number in flat) if flat else False
 
 
 SETS = {

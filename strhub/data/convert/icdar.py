@@ -128,8 +128,8 @@ def _cut_out(list_file: Path, rectify: bool) -> Iterator[Page | Skipped]:
             yield Skipped('line that is no text with its picture', f'{list_file} line {number}')
             continue
         name, script, text = line.split(',', 2)
-        shape = places.get(name.strip(), ()) if rectify else None
-        yield Page(gallery(name.strip()), name, [Region(text, shape, language=script.strip())])
+        region = Region(text, places.get(name.strip()), language=script.strip(), whole=not rectify)
+        yield Page(gallery(name.strip()), name, [region])
 
 
 def _has_texts(file: Path, corners: str) -> bool:

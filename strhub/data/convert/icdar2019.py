@@ -51,9 +51,10 @@ def _region(text: Any, whole: bool = False) -> Region:
     illegible = text.get('illegibility') is True or text.get('ignore') == 1
     return Region(
         text.get('transcription'),
-        None if whole else text.get('points', ()),
+        text.get('points'),
         language=str(text.get('language', '')),
         ruled_out='illegible' if illegible else '',
+        whole=whole,
     )
 
 

@@ -24,7 +24,7 @@ def paddleocr(root: Path, *, images: str = '') -> Iterator[Page | Skipped]:
             yield Skipped('line without a tab', f'{file} line {number}')
             continue
         texts = _json(label, '[{')
-        regions = [Region(label)] if texts is None else [_region(text) for text in texts]
+        regions = [Region(label, whole=True)] if texts is None else [_region(text) for text in texts]
         for name in _json(names, '["') or [names.strip()]:  # several pictures may share a label
             yield Page(inside(folder, str(name)), str(name), regions)
 
@@ -44,7 +44,7 @@ def _region(text: Any) -> Region:
     if not isinstance(text, dict):
         return Region(None)
     illegible = text.get('difficult') is True or text.get('transcription') == '*'
-    return Region(text.get('transcription'), text.get('points', ()), ruled_out='illegible' if illegible else '')
+    return Region(text.get('transcription'), text.get('points'), ruled_out='illegible' if illegible else '')
 
 
 SETS = {
@@ -55,7 +55,9 @@ SETS = {
         home='your own',
         licence='your own',
         layout=f"""\
-SRC is the list, or a folder with one called {', '.join(FILES[:-1])} or {FILES[-1]}; UTF-8, lines such as
+SRC is the list, or a folder with one called
+  {', '.join(FILES)};
+UTF-8, lines such as
   train/word_1.png<TAB>label
   ["train/1.png", "train/2.png"]<TAB>label of both
   img/1.jpg<TAB>[{{"transcription": "text", "points": [[x1, y1], …]}}]    ### and "difficult": true are illegible

@@ -28,9 +28,10 @@ class Region:
 
     Attributes:
         text: as the file has it, None where there is none.
-        shape: points [x1, y1, x2, …] or [[x1, y1], …] as the file has them; None is the box or the whole picture.
+        shape: points [x1, y1, x2, …] or [[x1, y1], …] as the file has them; where it has none the box counts.
         ruled_out: why the annotations say that it is no word to learn from.
         ordered: the points begin at the upper left of the text as it is read; otherwise the text is taken for level.
+        whole: the picture shows nothing else.
     """
 
     text: Any
@@ -39,6 +40,7 @@ class Region:
     language: str = ''
     ruled_out: str = ''
     ordered: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,8 @@ def pages(parse: Callable[..., Iterator[Page | Skipped]]) -> Converter:
             elif page.picture is None and page.regions:
                 yield Skipped('picture missing', page.name, len(page.regions))
             elif page.picture is not None:
-                found = [
-                    _judge(page.picture, f'{page.name} text {number}', region, wanted, as_stored)
-                    for number, region in enumerate(page.regions, 1)
-                ]
-                # Words first: what is skipped between them would have the picture opened again.
-                yield from sorted(found, key=lambda one: isinstance(one, Skipped))
+                for number, region in enumerate(page.regions, 1):
+                    yield _judge(page.picture, f'{page.name} text {number}', region, wanted, as_stored)
 
     return convert
 
@@ -81,7 +79,9 @@ def _judge(picture: Path, where: str, region: Region, wanted: set[str], as_store
         return Skipped('no text', where)
     if region.text.strip() == ILLEGIBLE:
         return Skipped('illegible', where)
-    if region.shape is None:
+    if region.whole:
+        return Word(picture, region.text)
+    if region.shape is None and region.box is not None:
         return Word(picture, region.text, box=region.box, as_stored=as_stored)
     points = polygon(region.shape)
     if points is None:
