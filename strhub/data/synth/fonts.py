@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from strhub.data.synth.fontfile import characters_of, count_faces
-from strhub.data.synth.scripts import demand_raqm, is_silent
+from strhub.data.synth.scripts import TURNED, demand_raqm, has_raqm, is_silent, is_square
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ PLAIN_STROKES = (0.11, 0.24)  # stroke width over cap height
 SUFFIXES = ('.ttf', '.otf', '.ttc')
 EM_OF_CAPITALS = 0.7  # what capitals mostly take of a font's size, where it has none to measure
 MAX_GLYPHS = 2048  # kept by a face: of the thousands of Chinese ones, those of many faces would fill the memory
+COLUMN = '|'  # follows a character whose form for columns is meant, among the glyphs
 NO_CHARACTER = '\uffff'  # is drawn as what a font lacks
 MAX_NAMED, MAX_SHOWN = 10, 40  # words and characters that no face has, in the log
 
@@ -83,17 +84,29 @@ class Face:
             self._glyphs[character] = self._rasterise(character)
         return self._glyphs[character]
 
-    def shape(self, text: str, *, column: bool = False) -> np.ndarray:
-        """Coverage, uint8 (h, w), of a text that needs shaping, or that stands in a column with the forms for it."""
-        if self._shaper is None:
-            demand_raqm(text)
-            self._shaper = self._open().font_variant(layout_engine=ImageFont.Layout.RAQM)
-        direction, anchor = ('ttb', 'lt') if column else (None, 'ls')
-        left, top, right, bottom = self._shaper.getbbox(text, anchor=anchor, direction=direction)
+    def upright(self, character: str) -> Glyph:
+        """The glyph in a column: brackets and dashes are turned, small kana move, where the font and Pillow can."""
+        if not (is_square(character) or character in TURNED) or not has_raqm():
+            return self.glyph(character)
+        key = character + COLUMN
+        if key not in self._glyphs:
+            self._glyphs[key] = self._rasterise(character, self._raqm(), features=['vert'])
+        return self._glyphs[key]
+
+    def turns(self, character: str) -> bool:
+        """Whether the font has a form of it for columns."""
+        mask, turned = self.glyph(character).mask, self.upright(character).mask
+        return mask.shape != turned.shape or bool((mask != turned).any())
+
+    def shape(self, text: str) -> np.ndarray:
+        """Coverage, uint8 (h, w), of a text that needs shaping, cropped to its ink."""
+        demand_raqm(text)
+        font = self._raqm()
+        left, top, right, bottom = font.getbbox(text, anchor='ls')
         # Marks and swashes may leave the box, which is made of the pen's steps.
         x, y = CAP_HEIGHT - math.floor(left), CAP_HEIGHT - math.floor(top)
         image = Image.new('L', (math.ceil(right) + x + CAP_HEIGHT, math.ceil(bottom) + y + CAP_HEIGHT))
-        ImageDraw.Draw(image).text((x, y), text, fill=255, font=self._shaper, anchor=anchor, direction=direction)
+        ImageDraw.Draw(image).text((x, y), text, fill=255, font=font, anchor='ls')
         return np.asarray(image.crop(image.getbbox() or (0, 0, 1, 1)))
 
     def missing(self, characters: str) -> str:
@@ -131,12 +144,19 @@ class Face:
                 ) from None
         return self._font
 
-    def _rasterise(self, character: str) -> Glyph:
-        font = self._open()
-        left, top, right, bottom = (int(edge) for edge in font.getbbox(character, anchor='ls'))
+    def _raqm(self) -> ImageFont.FreeTypeFont:
+        if self._shaper is None:
+            self._shaper = self._open().font_variant(layout_engine=ImageFont.Layout.RAQM)
+        return self._shaper
+
+    def _rasterise(
+        self, character: str, font: ImageFont.FreeTypeFont | None = None, features: list[str] | None = None
+    ) -> Glyph:
+        font = font or self._open()
+        left, top, right, bottom = (int(edge) for edge in font.getbbox(character, anchor='ls', features=features))
         image = Image.new('L', (max(right - left, 1), max(bottom - top, 1)))
-        ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=font, anchor='ls')
-        return Glyph(np.asarray(image), left, top, font.getlength(character))
+        ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=font, anchor='ls', features=features)
+        return Glyph(np.asarray(image), left, top, font.getlength(character, features=features))
 
 
 def _capitals(font: ImageFont.FreeTypeFont) -> float:
@@ -185,7 +205,8 @@ class FontBook:
             beyond = ''.join(c for c in visible if not (c.isascii() and c.isprintable()))
             if beyond:
                 raise ValueError(
-                    f'the fonts of strhub have no {beyond[:20]!r}: give a folder of fonts which do (fonts=, --fonts)'
+                    f'the fonts of strhub have no {beyond[:20]!r}: give a folder of fonts which do (fonts=, --fonts), '
+                    'or a charset without'
                 )
         else:
             demand_raqm(visible)

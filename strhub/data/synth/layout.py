@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from strhub.data.synth.fonts import CAP_HEIGHT, Face
-from strhub.data.synth.scripts import is_square, needs_shaping
+from strhub.data.synth.scripts import TURNED, is_square, needs_shaping
 
+EM_ABOVE = 0.88  # of an ideograph's square, above the baseline
 COLUMN_GAP, LEAST_GAP = 0.25, 0.08  # between the letters of a column, as shares of the cap height
 PAD = 3 * CAP_HEIGHT // 4  # room around the word in a mask, for outlines, shadows and neighbours
 
@@ -43,6 +44,37 @@ def set_line(
         rise = round(rng.gauss(0, wobble) * CAP_HEIGHT) if wobble and rng else 0
         placed.append((round(pen) + glyph.left, glyph.top + rise, glyph.mask))
         pen += glyph.advance + tracking * CAP_HEIGHT
+    return _merged(placed)
+
+
+def set_column(face: Face, text: str, *, tracking: float = 0.0) -> np.ndarray:
+    """Coverage of text from top to bottom, upright letter below upright letter, as wide as a capital at least."""
+    pen, placed = 0.0, []
+    em = max((face.upright(c).advance for c in text if is_square(c)), default=0.0)
+    for character in text:
+        glyph = face.upright(character)
+        x = round((em - glyph.advance) / 2) + glyph.left
+        if em:  # ideographs and what is among them: each in a square
+            placed.append((x, round(pen + EM_ABOVE * em) + glyph.top, glyph.mask))
+            pen += em + tracking * CAP_HEIGHT
+        elif character.isspace():
+            pen += CAP_HEIGHT / 2
+        else:
+            left, top, width, height = cv2.boundingRect(glyph.mask)
+            placed.append((-width // 2, round(pen), glyph.mask[top : top + height, left : left + width]))
+            pen += height + max(COLUMN_GAP + tracking, LEAST_GAP) * CAP_HEIGHT
+    column = _merged(placed)
+    room = max(CAP_HEIGHT - column.shape[1], 0)
+    return cv2.copyMakeBorder(column, 0, 0, room // 2, room - room // 2, cv2.BORDER_CONSTANT, value=0)
+
+
+def can_stand(face: Face, text: str) -> bool:
+    """Whether signs write it in a column, and the face has the forms for that."""
+    return len(text) > 1 and not needs_shaping(text) and all(face.turns(c) for c in text if c in TURNED)
+
+
+def _merged(placed: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
+    """One mask of many, each with its left upper corner."""
     left, top = min(x for x, _, _ in placed), min(y for _, y, _ in placed)
     right = max(x + mask.shape[1] for x, _, mask in placed)
     bottom = max(y + mask.shape[0] for _, y, mask in placed)
@@ -51,27 +83,6 @@ def set_line(
         window = line[y - top : y - top + mask.shape[0], x - left : x - left + mask.shape[1]]
         np.maximum(window, mask, out=window)
     return line
-
-
-def set_column(face: Face, text: str, *, tracking: float = 0.0) -> np.ndarray:
-    """Coverage of text from top to bottom, upright letter below upright letter, as wide as a capital at least."""
-    if any(map(is_square, text)):
-        return face.shape(text, column=True)  # which knows the forms that brackets and dashes have in columns
-    gap = max(COLUMN_GAP + tracking, LEAST_GAP) * CAP_HEIGHT
-    blank = np.zeros((CAP_HEIGHT // 2, 1), np.uint8)
-    masks = [blank if character.isspace() else _inked(face.glyph(character).mask) for character in text]
-    width = max(CAP_HEIGHT, *(mask.shape[1] for mask in masks))
-    pen, column = 0, np.zeros((sum(mask.shape[0] for mask in masks) + round(gap) * (len(masks) - 1), width), np.uint8)
-    for mask in masks:
-        left = (width - mask.shape[1]) // 2
-        column[pen : pen + mask.shape[0], left : left + mask.shape[1]] = mask
-        pen += mask.shape[0] + round(gap)
-    return column
-
-
-def _inked(mask: np.ndarray) -> np.ndarray:
-    left, top, width, height = cv2.boundingRect(mask)
-    return mask[top : top + height, left : left + width]
 
 
 def frame(mask: np.ndarray) -> Line:

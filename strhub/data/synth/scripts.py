@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ JOINED = ((0x1100, 0x11FF), (0x1800, 0x18AF), (0xA840, 0xA87F), (0xA960, 0xA97F)
 # Written in columns as well as lines, each sign in a square of its own: from CJK radicals to Hangul, full-width forms,
 # and the planes of rare ideographs.
 SQUARE = ((0x2E80, 0xA4CF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0xFE30, 0xFE4F), (0xFF00, 0xFFEF), (0x1B000, 0x3FFFF))
+# Signs among them that have another form in columns.
+TURNED = frozenset('ー～〜―—…‥（）「」『』【】〈〉《》〔〕［］｛｝：；＝－')
 DENSE = 1.5  # how many times the pixels of a Latin letter such signs need to be told apart
 CJK_NAMES = {'CJK', 'HIRAGANA', 'KATAKANA', 'KATAKANA-HIRAGANA'}  # by which characters of one script are called
 MARK_SHARE = 0.3  # of the letters in random words, where the script has marks
@@ -55,13 +57,7 @@ def density(text: str) -> float:
     return 1.0 if text.isascii() or not (needs_shaping(text) or any(map(is_square, text))) else DENSE
 
 
-def can_stand(text: str) -> bool:
-    """Whether signs write it in a column, letter below letter."""
-    if len(text) < 2 or needs_shaping(text):
-        return False
-    return has_raqm() or not any(map(is_square, text))  # brackets and dashes have other forms in columns
-
-
+@cache
 def has_raqm() -> bool:
     return bool(features.check('raqm'))
 

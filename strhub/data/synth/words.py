@@ -70,6 +70,11 @@ def read_words(path: str | Path) -> tuple[str, ...]:
     return words
 
 
+def characters_of(path: str | Path) -> str:
+    """A charset which spells all words of a file."""
+    return ''.join(sorted(set(''.join(read_words(path)))))
+
+
 class WordSource:
     """Draws labels that a charset can spell.
 
@@ -109,7 +114,7 @@ class WordSource:
         # There are no lists of other scripts.
         self._scripts = [script for script in scripts_of(beyond) if not (has_latin and script.name == 'LATIN')]
         self._foreign_share = FOREIGN_SHARES[has_latin] if self._scripts else 0.0
-        if self._allowed.isdisjoint(LETTERS + DIGITS):
+        if not self._is_own and self._allowed.isdisjoint(LETTERS + DIGITS):
             self._foreign_share = 1.0
         self._signs = tuple(filter(self._is_usable, sign_words()))
         if self._is_own and not self._groups[0]:
