@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from strhub.engine import fit as fit_module
 from strhub.engine.callbacks import StopOnSignal, TrainingInterruptedError
-from strhub.engine.configure import checkpoint_of, compose, quote, value_of
+from strhub.engine.configure import checkpoint_of, compose, quote, settled, value_of
 from strhub.engine.devices import precision, share_cores
 from strhub.engine.fit import fit, main
 from strhub.models.zoo import MODELS, config_dir, hparams, load_from_checkpoint
@@ -316,6 +316,16 @@ def test_killed_run_goes_on_from_its_folder_alone(
     for name, tensor in whole['state_dict'].items():
         torch.testing.assert_close(ended['state_dict'][name], tensor, rtol=0, atol=0, msg=name)
     assert {p.name for p in Path('a=b/checkpoints').iterdir()} == {p.name for p in Path('whole/checkpoints').iterdir()}
+
+
+def test_resumed_mixture_has_the_sources_it_had(tmp_path: Path) -> None:
+    """Whatever sources dataset/mixed.yaml may have by now, and with what the words change."""
+    (tmp_path / 'checkpoints').mkdir()
+    (tmp_path / 'checkpoints' / 'last.ckpt').touch()
+    (tmp_path / 'config.yaml').write_text('data: {train_dir: mixed, mix: {own: {weight: 1}, rendered: {weight: 2}}}')
+    words = ['dataset=mixed', '+data.mix.own.weight=3', f'ckpt_path={tmp_path}']
+    config = settled(compose(words), words[1:])
+    assert config.data.mix == {'own': {'weight': 3}, 'rendered': {'weight': 2}}
 
 
 def test_resuming_another_model_or_mere_weights_is_refused(small: list[str], tmp_path: Path) -> None:
