@@ -67,7 +67,7 @@ def test_letters_must_stand_out_to_be_readable() -> None:
 
     def picture(ink: float, spread: float = 0) -> np.ndarray:
         noise = np.random.default_rng(0).normal(0, spread, (32, 96, 3)) if spread else 0
-        plain = 100 + (coverage[..., None] / 255) * (ink - 100) + noise
+        plain = 100 + (coverage[..., None] / 255) * (np.full(3, ink) - 100) + noise
         return np.clip(plain, 0, 255).astype(np.uint8)
 
     assert is_readable(picture(100 + 3 * LEAST_CONTRAST), coverage)

@@ -4,45 +4,66 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 import cv2
 import numpy as np
 
-from strhub.data.synth.paint import grain
+from strhub.data.synth.paint import Size
 
 Point = tuple[float, float]
+SHEET = 2048, 256  # width and height of the sheet that sensor noise is cut from
+LARGEST_CUT = 1024, 128  # of it; larger pictures enlarge that
 
 
 @dataclass
 class View:
-    """A projection of the plane of the word onto a picture of `size` (width, height)."""
+    """A projection of the plane of the word, in pixels of its mask, onto a picture of `size` (width, height)."""
 
-    matrix: np.ndarray  # (3, 3), from mask coordinates after shrinking
-    size: tuple[int, int]
-    shrink: float  # masks are shrunk by this first, lest small pictures alias
+    matrix: np.ndarray  # (3, 3)
+    size: Size
+    shrink: float = 1.0  # masks are shrunk by this first, lest small pictures alias
 
-    def project(self, mask: np.ndarray) -> np.ndarray:
-        """The mask as seen, uint8 (h, w)."""
-        if self.shrink < 1:
-            mask = cv2.resize(mask, None, fx=self.shrink, fy=self.shrink, interpolation=cv2.INTER_AREA)
-        return cv2.warpPerspective(mask, self.matrix, self.size, flags=cv2.INTER_LINEAR)
+    def of(self, shape: tuple[int, ...], origin: Point, shrunk: tuple[int, ...]) -> np.ndarray:
+        """The matrix for a mask (h, w) whose upper left corner lies at `origin`, after it was shrunk to (h, w)."""
+        x, y = shape[1] / shrunk[1], shape[0] / shrunk[0]
+        # what counts are the middles of pixels
+        return self.matrix @ ((x, 0, origin[0] + (x - 1) / 2), (0, y, origin[1] + (y - 1) / 2), (0, 0, 1))
 
 
-def look_at(box: tuple[float, float, float, float], height: float, rng: Random, difficulty: float) -> View:
-    """A view of the word in `box`, which gets about `height` pixels high, cropped as annotators do."""
-    left, top, right, bottom = box
-    scale = height / (bottom - top)
+@dataclass
+class Lens:
+    """Out of focus by a Gaussian of `sigma` pixels, or shaken along a kernel (k, k)."""
+
+    sigma: float = 0.0
+    kernel: np.ndarray | None = None
+
+
+@dataclass
+class Sensor:
+    """Noise, sharpening and JPEG, in this order; 0 for none of it."""
+
+    noise: float = 0.0  # standard deviation
+    cuts: tuple[tuple[int, int], ...] = ()  # where in the sheet the noise lies: one corner for grey, three for coloured
+    is_coarse: bool = False  # noise is as a 3 x 3 mean leaves it
+    sharpening: float = 0.0  # how much of what a Gaussian takes away is added
+    quality: int = 0  # of JPEG, to 100
+
+
+def look_at(size: tuple[float, float], height: float, rng: Random, difficulty: float) -> View:
+    """A view of a word of `size` (width, height), which gets about `height` pixels high, cropped as annotators do."""
+    right, bottom = size
+    scale = height / bottom
     stretch = min(max(math.exp(rng.gauss(0, 0.05 + 0.15 * difficulty)), 0.6), 1.7)
-    corners = _corners((right - left) * scale * stretch, height, rng, difficulty)
+    corners = _corners(right * scale * stretch, height, rng, difficulty)
     xs, ys = [x for x, _ in corners], [y for _, y in corners]
-    margins = [_margin(rng, difficulty) * height for _ in range(4)]
-    x0, y0 = min(xs) - margins[0], min(ys) - margins[1]
-    size = max(round(max(xs) - x0 + margins[2]), 8), max(round(max(ys) - y0 + margins[3]), 8)
-    shrink = 1.4 * scale if 1.4 * scale < 0.75 else 1.0
-    source = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32) * np.float32(shrink)
+    x0, y0 = min(xs) - _margin(rng, difficulty) * height, min(ys) - _margin(rng, difficulty) * height
+    x1, y1 = max(xs) + _margin(rng, difficulty) * height, max(ys) + _margin(rng, difficulty) * height
+    source = np.array(((0, 0), (right, 0), (right, bottom), (0, bottom)), np.float32)
     target = np.array([(x - x0, y - y0) for x, y in corners], np.float32)
-    return View(cv2.getPerspectiveTransform(source, target), size, shrink)
+    shrink = 1.4 * scale if 1.4 * scale < 0.75 else 1.0
+    return View(cv2.getPerspectiveTransform(source, target), (max(round(x1 - x0), 8), max(round(y1 - y0), 8)), shrink)
 
 
 def _corners(width: float, height: float, rng: Random, difficulty: float) -> list[Point]:
@@ -76,37 +97,43 @@ def _margin(rng: Random, difficulty: float) -> float:
     return rng.uniform(0.1, 0.45)
 
 
-def blur(picture: np.ndarray, capital: float, rng: Random, difficulty: float) -> np.ndarray:
+def some_lens(capital: float, rng: Random, difficulty: float) -> Lens:
     """Out of focus or shaken, by a share of the capitals' height that leaves them readable."""
     kind = rng.random()
     if kind < 0.5 * difficulty:
-        sigma = 0.3 + capital * 0.075 * rng.random() ** 1.5
-        return cv2.GaussianBlur(picture, (0, 0), sigma)
+        return Lens(sigma=0.3 + capital * 0.075 * rng.random() ** 1.5)
     if kind < 0.6 * difficulty:
         length = int(capital * rng.uniform(0.05, 0.2)) | 1
         if length >= 3:
-            kernel = np.zeros((length, length), np.float32)
-            middle, angle = length // 2, rng.uniform(0, math.pi)
-            dx, dy = round(middle * math.cos(angle)), round(middle * math.sin(angle))
-            cv2.line(kernel, (middle - dx, middle - dy), (middle + dx, middle + dy), 1.0, 1)
-            return cv2.filter2D(picture, -1, kernel / kernel.sum())
-    return picture
+            return Lens(kernel=_shake(length, rng.uniform(0, math.pi)))
+    return Lens()
 
 
-def sense(picture: np.ndarray, rng: Random, difficulty: float) -> np.ndarray:
-    """Sensor noise, sharpening and JPEG: float (h, w, 3) in, uint8 out."""
+def _shake(length: int, angle: float) -> np.ndarray:
+    kernel = np.zeros((length, length), np.float32)
+    middle = length // 2
+    dx, dy = round(middle * math.cos(angle)), round(middle * math.sin(angle))
+    cv2.line(kernel, (middle - dx, middle - dy), (middle + dx, middle + dy), 1.0, 1)
+    return kernel / kernel.sum()
+
+
+def some_sensor(size: Size, rng: Random, difficulty: float) -> Sensor:
+    sensor = Sensor()
     if rng.random() < 0.35 * difficulty:
-        noise = grain((picture.shape[1], picture.shape[0]), rng, coloured=rng.random() < 0.4)
-        strength = 1 + 10 * rng.random() ** 2
+        free_x, free_y = (sheet - min(side, cut) for sheet, side, cut in zip(SHEET, size, LARGEST_CUT, strict=True))
+        planes = 3 if rng.random() < 0.4 else 1
+        sensor.cuts = tuple((int(rng.random() * free_x), int(rng.random() * free_y)) for _ in range(planes))
+        sensor.noise = 1 + 10 * rng.random() ** 2
         if rng.random() < 0.6:  # enlarged after it was taken
-            noise, strength = cv2.blur(noise, (3, 3)), 2 * strength
-        picture = picture + noise * np.float32(strength)
+            sensor.is_coarse, sensor.noise = True, 2 * sensor.noise
     if rng.random() < 0.2 * difficulty:
-        share = rng.uniform(0.3, 1.3)
-        picture = cv2.addWeighted(picture, 1 + share, cv2.GaussianBlur(picture, (5, 5), 1.2), -share, 0)
-    pixels = np.clip(picture, 0, 255).astype(np.uint8)
+        sensor.sharpening = rng.uniform(0.3, 1.3)
     if rng.random() < 0.6 * difficulty:
-        done, data = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, rng.randint(25, 95)])
-        if done:
-            pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    return pixels
+        sensor.quality = rng.randint(25, 95)
+    return sensor
+
+
+@cache
+def noise_sheet() -> np.ndarray:
+    """Normal noise of standard deviation 1, (h, w): pictures take cuts, for making it costs more than the rest."""
+    return np.random.default_rng(0).standard_normal(SHEET[::-1], np.float32)

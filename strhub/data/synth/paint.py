@@ -1,11 +1,12 @@
-"""Colours, grounds and light: what a word is written with, and on. Pictures are float (h, w, 3) from 0 to 255."""
+"""Colours, grounds and light: what a word is written with, and on, as choices that say nothing of how to paint them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
 from random import Random
 
-import cv2
 import numpy as np
 
 Colour = tuple[float, float, float]  # RGB, 0 to 255
@@ -21,7 +22,59 @@ PALETTE: tuple[tuple[Colour, float], ...] = (
     ((66, 130, 196), 4), ((150, 190, 222), 3), ((92, 58, 120), 1), ((200, 90, 140), 1), ((232, 190, 190), 1),
 )  # fmt: skip
 COLOURS = [colour for colour, _ in PALETTE]
-SHARES = [share for _, share in PALETTE]
+SHARES = list(accumulate(share for _, share in PALETTE))
+
+
+@dataclass
+class Ramp:
+    """Values that rise from -1 to 1 across the picture, towards (x, y) of length 1 by the sum of its sides."""
+
+    x: float
+    y: float
+
+
+@dataclass
+class Clouds:
+    """Smooth random values of about -1 to 1: a coarse grid (h, w), to be enlarged to the size of the picture."""
+
+    grid: np.ndarray
+    is_cubic: bool  # how to enlarge it: coarse ones would show the corners of linear interpolation
+
+
+Field = Ramp | Clouds
+
+
+@dataclass
+class Shape:
+    """A board, frame, joint or window: an upright rectangle between two corners, or a line `width` pixels thick."""
+
+    start: tuple[int, int]
+    end: tuple[int, int]
+    colour: Colour
+    width: int = 0  # 0 for a rectangle
+
+
+@dataclass
+class Ground:
+    """What the word stands on."""
+
+    colour: Colour
+    textures: list[tuple[Field, Colour]] = field(default_factory=list)  # added: the field times the colour
+    shapes: list[Shape] = field(default_factory=list)  # on top of the textures, in this order
+
+
+@dataclass
+class Light:
+    """What light makes of all colours: (colour times fields, plus glare) times gain, plus offset."""
+
+    fields: list[tuple[Field, float]] = field(default_factory=list)  # each multiplies by 1 + strength times field
+    glare: tuple[Clouds, float, float] | None = None  # adds what is above a threshold, times a strength
+    gain: Colour = (1.0, 1.0, 1.0)
+    offset: float = 0.0
+
+    @property
+    def is_neutral(self) -> bool:
+        return self.gain == (1, 1, 1) and not self.offset
 
 
 def luma(colour: Colour) -> float:
@@ -33,10 +86,16 @@ def shaded(colour: Colour, factor: float) -> Colour:
     return red * factor, green * factor, blue * factor
 
 
+def grey(value: float) -> Colour:
+    return value, value, value
+
+
 def some_colour(rng: Random) -> Colour:
-    red, green, blue = rng.choices(COLOURS, SHARES)[0]
-    shift = rng.gauss(0, 14)
-    return tuple(min(max(value + shift + rng.gauss(0, 9), 0), 255) for value in (red, green, blue))  # type: ignore[return-value]
+    red, green, blue = rng.choices(COLOURS, cum_weights=SHARES)[0]
+    gauss = rng.gauss
+    shift = gauss(0, 14)
+    red, green, blue = red + shift + gauss(0, 9), green + shift + gauss(0, 9), blue + shift + gauss(0, 9)
+    return min(max(red, 0), 255), min(max(green, 0), 255), min(max(blue, 0), 255)
 
 
 def contrasting(colour: Colour, least: float, rng: Random) -> Colour:
@@ -45,7 +104,7 @@ def contrasting(colour: Colour, least: float, rng: Random) -> Colour:
     if rng.random() < 0.4:  # letters are black or white more often than anything else
         value = rng.uniform(225, 255) if rng.random() > own / 255 else rng.uniform(5, 45)
         if abs(value - own) >= least:
-            return value, value, value
+            return grey(value)
     for _ in range(12):
         other = some_colour(rng)
         if abs(luma(other) - own) >= least:
@@ -53,123 +112,87 @@ def contrasting(colour: Colour, least: float, rng: Random) -> Colour:
     return (250, 250, 250) if own < 128 else (12, 12, 12)
 
 
-def plain(size: Size, colour: Colour) -> np.ndarray:
-    return np.repeat(row_of(colour, size), size[1], axis=0)
+@cache
+def _sheet() -> np.ndarray:
+    return np.random.default_rng(1).random((1024, 1024), np.float32) * 2 - 1
 
 
-def wide(plane: np.ndarray) -> np.ndarray:
-    """(h, w) -> (h, w, 3): arithmetic on equal shapes is several times as fast as broadcasting to three channels."""
-    return cv2.merge((plane, plane, plane))
+def clouds(size: Size, rng: Random, cells: float) -> Clouds:
+    """Clouds with `cells` bumps along the shorter side: cut from one sheet, for a generator costs more than they do."""
+    unit = min(size) / cells
+    width, height = min(int(size[0] / unit) + 2, 512), min(int(size[1] / unit) + 2, 512)
+    x, y = int(rng.random() * (1024 - width)), int(rng.random() * (1024 - height))
+    return Clouds(_sheet()[y : y + height, x : x + width], cells < 6)
 
 
-def row_of(values: Colour, size: Size) -> np.ndarray:
-    """A colour as (1, w, 3), which broadcasts as fast as equal shapes do."""
-    row = np.empty((1, size[0], 3), np.float32)
-    row[:] = values
-    return row
-
-
-def clouds(size: Size, noise: np.random.Generator, cells: float) -> np.ndarray:
-    """Smooth random values (h, w), about -1 to 1, with `cells` bumps along the shorter side."""
-    width, height = size
-    unit = min(width, height) / cells
-    grid = noise.random((int(height / unit) + 2, int(width / unit) + 2), np.float32) * 2 - 1
-    return cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC if cells < 6 else cv2.INTER_LINEAR)
-
-
-def ramp(size: Size, rng: Random) -> np.ndarray:
-    """A plane (h, w) that rises from -1 to 1 in some direction."""
-    width, height = size
+def ramp(rng: Random) -> Ramp:
     x, y = rng.uniform(-1, 1), rng.uniform(-1, 1)
     total = max(abs(x) + abs(y), 1e-3)
-    steps_y, steps_x = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
-    return ((steps_y * (2 / height) - 1) * (y / total))[:, None] + (steps_x * (2 / width) - 1) * (x / total)
+    return Ramp(x / total, y / total)
 
 
-@cache
-def _grain() -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((256, 2048), np.float32)
-
-
-def grain(size: Size, rng: Random, *, coloured: bool) -> np.ndarray:
-    """Sensor noise (h, w, 3) of standard deviation 1: cut from one sheet, for making it costs more than the rest."""
-    width, height = min(size[0], 1024), min(size[1], 128)
-
-    def cut() -> np.ndarray:
-        x, y = rng.randrange(2048 - width), rng.randrange(256 - height)
-        return _grain()[y : y + height, x : x + width]
-
-    planes = cv2.merge((cut(), cut(), cut())) if coloured else wide(cut())
-    return planes if (width, height) == size else cv2.resize(planes, size, interpolation=cv2.INTER_NEAREST)
-
-
-def background(size: Size, ground: Colour, rng: Random, noise: np.random.Generator, difficulty: float) -> np.ndarray:
-    """What the word stands on: mostly plain, as signs are, else shaded, blotched, grained or crossed by edges."""
-    picture = plain(size, ground)
+def some_ground(size: Size, colour: Colour, rng: Random, difficulty: float) -> Ground:
+    """Mostly plain, as signs are, else shaded, blotched, grained or crossed by edges."""
+    ground = Ground(colour)
     if rng.random() > difficulty:
-        return picture
+        return ground
     kind = rng.random()
     if kind < 0.4:
-        return picture
+        return ground
     if kind < 0.55:
-        change = [rng.gauss(0, 25)] * 3 if rng.random() < 0.6 else [rng.gauss(0, 25) for _ in range(3)]
-        return picture + wide(ramp(size, rng)) * row_of((change[0], change[1], change[2]), size)
-    if kind < 0.8:
-        texture = clouds(size, noise, rng.uniform(1, 4)) * rng.uniform(3, 28)
+        change = (
+            grey(rng.gauss(0, 25)) if rng.random() < 0.6 else (rng.gauss(0, 25), rng.gauss(0, 25), rng.gauss(0, 25))
+        )
+        ground.textures.append((ramp(rng), change))
+    elif kind < 0.8:
+        ground.textures.append((clouds(size, rng, rng.uniform(1, 4)), grey(rng.uniform(3, 28))))
         if rng.random() < 0.5:
-            texture += clouds(size, noise, rng.uniform(5, max(min(size) / 1.5, 6))) * rng.uniform(3, 16)
-        return picture + wide(texture)
-    return _edges(picture, ground, rng)
+            fine = clouds(size, rng, rng.uniform(5, max(min(size) / 1.5, 6)))
+            ground.textures.append((fine, grey(rng.uniform(3, 16))))
+    else:
+        ground.shapes = [_shape(size, colour, rng) for _ in range(rng.randint(1, 3))]
+    return ground
 
 
-def _edges(picture: np.ndarray, ground: Colour, rng: Random) -> np.ndarray:
-    """Boards, frames, joints and windows behind or beside the word."""
-    height, width = picture.shape[:2]
-    for _ in range(rng.randint(1, 3)):
-        colour = some_colour(rng) if rng.random() < 0.4 else shaded(ground, rng.uniform(0.5, 1.3))
-        kind = rng.random()
-        if kind < 0.5:  # a border along one side
-            share = rng.uniform(0.03, 0.15)
-            edge = rng.choice((
-                ((0, 0), (width, int(share * height))), ((0, int((1 - share) * height)), (width, height)),
-                ((0, 0), (int(share * height), height)), ((width - int(share * height), 0), (width, height)),
-            ))  # fmt: skip
-            cv2.rectangle(picture, edge[0], edge[1], colour, -1)
-        elif kind < 0.8:
-            start, end = [(rng.randint(-width // 4, width), rng.randint(-height // 4, height)) for _ in range(2)]
-            cv2.line(picture, start, end, colour, rng.randint(1, max(1, height // 14)), cv2.LINE_AA)
-        else:
-            x, y = rng.randint(-width // 2, width), rng.randint(-height // 2, height)
-            cv2.rectangle(picture, (x, y), (x + rng.randint(2, width), y + rng.randint(2, height)), colour, -1)
-    return picture
+def _shape(size: Size, ground: Colour, rng: Random) -> Shape:
+    width, height = size
+    colour = some_colour(rng) if rng.random() < 0.4 else shaded(ground, rng.uniform(0.5, 1.3))
+    kind = rng.random()
+    if kind < 0.5:  # a border along one side
+        share = rng.uniform(0.03, 0.15)
+        start, end = rng.choice((
+            ((0, 0), (width, int(share * height))), ((0, int((1 - share) * height)), (width, height)),
+            ((0, 0), (int(share * height), height)), ((width - int(share * height), 0), (width, height)),
+        ))  # fmt: skip
+        return Shape(start, end, colour)
+    if kind < 0.8:
+        start, end = [(rng.randint(-width // 4, width), rng.randint(-height // 4, height)) for _ in range(2)]
+        return Shape(start, end, colour, rng.randint(1, max(1, height // 14)))
+    x, y = rng.randint(-width // 2, width), rng.randint(-height // 2, height)
+    return Shape((x, y), (x + rng.randint(2, width), y + rng.randint(2, height)), colour)
 
 
-def lay(picture: np.ndarray, coverage: np.ndarray, ink: np.ndarray | Colour, opacity: float = 1.0) -> np.ndarray:
-    """Puts ink, a colour or a picture, on the picture where there is coverage, uint8 (h, w)."""
-    alpha = wide(coverage.astype(np.float32) * np.float32(opacity / 255))
-    paint = ink if isinstance(ink, np.ndarray) else row_of(ink, (picture.shape[1], picture.shape[0]))
-    return picture + alpha * (paint - picture)
+def some_wear(size: Size, rng: Random, difficulty: float) -> tuple[Field, float] | None:
+    """How the ink is at times faded or shaded: a field, and what to add of it."""
+    if rng.random() > 0.2 * difficulty:
+        return None
+    shade = ramp(rng) if rng.random() < 0.5 else clouds(size, rng, rng.uniform(2, 8))
+    return shade, rng.uniform(5, 45)
 
 
-def light(picture: np.ndarray, rng: Random, noise: np.random.Generator, difficulty: float) -> np.ndarray:
+def some_light(size: Size, rng: Random, difficulty: float) -> Light:
     """Uneven light, shade, reflections and haze over the whole."""
-    size = picture.shape[1], picture.shape[0]
-    field = None
+    light = Light()
     if rng.random() < 0.4 * difficulty:
-        field = 1 + rng.uniform(0.05, 0.4) * ramp(size, rng)
+        light.fields.append((ramp(rng), rng.uniform(0.05, 0.4)))
     if rng.random() < 0.25 * difficulty:
-        patches = 1 + rng.uniform(0.05, 0.35) * clouds(size, noise, rng.uniform(0.8, 2.5))
-        field = patches if field is None else field * patches
-    if field is not None:
-        picture = picture * wide(field)
+        light.fields.append((clouds(size, rng, rng.uniform(0.8, 2.5)), rng.uniform(0.05, 0.35)))
     if rng.random() < 0.06 * difficulty:  # a reflection
-        spot = clouds(size, noise, 1.2)
-        picture = picture + wide(np.maximum(spot - rng.uniform(0.1, 0.5), 0) * rng.uniform(60, 200))
-    gain, offset = 1.0, 0.0
+        light.glare = clouds(size, rng, 1.2), rng.uniform(0.1, 0.5), rng.uniform(60, 200)
+    gain = 1.0
     if rng.random() < 0.4 * difficulty:  # haze, under- and overexposure
-        offset, high = rng.uniform(0, 60), rng.uniform(130, 285)
-        gain = (high - offset) / 255
-    tint = [rng.uniform(0.82, 1.08) for _ in range(3)] if rng.random() < 0.3 * difficulty else [1.0, 1.0, 1.0]
-    if gain != 1 or tint[0] != 1:
-        picture = picture * row_of((gain * tint[0], gain * tint[1], gain * tint[2]), size) + np.float32(offset)
-    return picture
+        light.offset, high = rng.uniform(0, 60), rng.uniform(130, 285)
+        gain = (high - light.offset) / 255
+    tint = [rng.uniform(0.82, 1.08) for _ in range(3)] if rng.random() < 0.3 * difficulty else (1.0, 1.0, 1.0)
+    light.gain = gain * tint[0], gain * tint[1], gain * tint[2]
+    return light
