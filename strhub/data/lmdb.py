@@ -103,8 +103,11 @@ class LmdbReader:
 
     def label(self, record: int) -> str | None:
         """The label of a record, None if it has none or one that is not UTF-8."""
-        value = self._get(label_key(record))
+        value = self.encoded_label(record)
         return None if value is None else decode(value)
+
+    def encoded_label(self, record: int) -> bytes | None:
+        return self._get(label_key(record))
 
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """All (record, label) of records up to `num-samples` that have one; None for a label that is not UTF-8."""
