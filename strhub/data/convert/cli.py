@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,9 +18,10 @@ from strhub.data.convert import all_sets
 from strhub.data.convert.base import Option, SetInfo
 
 HOW_TO_START = '`strhub convert --list` shows all sets and what to download, `strhub convert SET --help` one of them'
+METAVARS: dict[type, str] = {str: 'TEXT', int: 'N', float: 'X'}
 
 
-def describe(name: str, info: SetInfo) -> str:
+def describe(name: str, info: SetInfo, *, with_options: bool = True) -> str:
     """All that a user needs to know to convert a set."""
     facts = {
         'download': '\n'.join(info.download),
@@ -29,7 +30,7 @@ def describe(name: str, info: SetInfo) -> str:
         'layout': info.layout,
         'counts': info.counts,
         'language': info.language,
-        'options': '\n'.join(map(_option_line, info.options)),
+        'options': '\n'.join(map(_option_line, info.options)) if with_options else '',
         'example': f'strhub convert {name} {info.example}',
     }
     lines = [f'{name}: {info.title}']
@@ -39,7 +40,11 @@ def describe(name: str, info: SetInfo) -> str:
 
 def _option_line(option: Option) -> str:
     among = f' ({", ".join(option.choices)})' if option.choices else ''
-    return f'--{option.name}: {option.help}{among}'
+    return f'--{option.name}: {option.help}{among}{_default(option)}'
+
+
+def _default(option: Option) -> str:
+    return '' if option.default in ('', False) else f' (default: {option.default})'
 
 
 def make_parser(sets: dict[str, SetInfo]) -> argparse.ArgumentParser:
@@ -56,7 +61,7 @@ def make_parser(sets: dict[str, SetInfo]) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=info.title.replace('%', '%%'),
-            description=describe(name, info),
+            description=describe(name, info, with_options=False),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_arguments(command, info)
@@ -73,34 +78,44 @@ def _add_arguments(command: argparse.ArgumentParser, info: SetInfo) -> None:
         default='auto',
         help='auto: words at an angle are turned upright; box: all are cut out along the axes (default: auto)',
     )
-    command.add_argument('--lossless', action='store_true', help='store parts of JPEG pictures as PNG, 5 times larger')
-    command.add_argument('--min_size', '--min-size', type=int, default=1, metavar='N', help='skip smaller pictures')
+    command.add_argument('--lossless', action='store_true', help='store parts of JPEG pictures as PNG, twice as large')
+    command.add_argument(
+        '--min_size',
+        '--min-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='skip words with a side shorter than N pixels',
+    )
     command.add_argument(
         '--max_label_length', '--max-label-length', type=int, default=0, metavar='N', help='skip longer labels'
     )
     charset = command.add_mutually_exclusive_group()
     charset.add_argument('--charset', default='', metavar='CHARS', help='skip labels with others, apart from spaces')
     charset.add_argument(
-        '--ascii', action='store_const', dest='charset', const=PRINTABLE, help='the 94 printable ones of ASCII'
+        '--ascii',
+        action='store_const',
+        dest='charset',
+        const=PRINTABLE,
+        help='--charset of the 94 printable characters',
     )
     workers = min(8, cores())
     command.add_argument('--workers', type=int, default=workers, metavar='N', help=f'processes (default: {workers})')
+    own = command.add_argument_group('options of this set')
     for option in info.options:
-        _add_option(command, option)
+        _add_option(own.add_argument, option)
 
 
-def _add_option(command: argparse.ArgumentParser, option: Option) -> None:
-    flag = f'--{option.name}'
+def _add_option(add_argument: Callable[..., object], option: Option) -> None:
+    flags = dict.fromkeys((f'--{option.name}', f'--{option.name.replace("_", "-")}'))  # each once
+    purpose = (option.help + _default(option)).replace('%', '%%')
     if isinstance(option.default, bool):
-        command.add_argument(flag, action=argparse.BooleanOptionalAction, default=option.default, help=option.help)
-    else:
-        command.add_argument(
-            flag,
-            type=type(option.default),
-            default=option.default,
-            choices=option.choices or None,
-            help=f'{option.help} (default: {option.default})' if option.default != '' else option.help,
-        )
+        action = argparse.BooleanOptionalAction if option.default else 'store_true'
+        add_argument(*flags, action=action, default=option.default, help=purpose)
+        return
+    kind, choices = type(option.default), option.choices or None
+    metavar = None if choices else METAVARS[kind]
+    add_argument(*flags, type=kind, default=option.default, choices=choices, metavar=metavar, help=purpose)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from strhub.data.lmdb import LmdbWriter
 
 CHUNK = 64  # words that a worker does at a time, and all others of the last one's picture ...
 MAX_CHUNK = 1024  # ... if these are not too many
+FEW = 8  # chunks: for fewer, more processes are not worth their start
 NOTE = 'report.json'  # beside the records: how they were made, and in the end what was kept and skipped
 
 
@@ -53,7 +54,8 @@ def write_words(
     writer = LmdbWriter(target, overwrite=overwrite, resume=True)
     note = writer.partial / NOTE
     chunks = _chunks(words)
-    first = next(chunks, [])  # a source that cannot be read ends it here, before a folder is made
+    first = list(islice(chunks, FEW))  # a source that cannot be read ends it here, before a folder is made
+    workers = workers if len(first) == FEW else 1
     with writer:
         if writer.count or writer.state:
             check_settings(note, settings)
@@ -61,7 +63,7 @@ def write_words(
         run = _Run(writer)
         progress(run.items)
         with ordered_map(partial(cut_all, rules=rules), workers) as work:
-            for results in work(run.still_to_do(chain([first], chunks))):
+            for results in work(run.still_to_do(chain(first, chunks))):
                 progress(run.take(results))
         if not run.report.kept:
             writer.resume = False  # there is nothing to go on with
