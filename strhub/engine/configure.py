@@ -16,6 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from strhub.data.synth.words import characters_of
 from strhub.models.zoo import MODELS, config_dir
 
 WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
@@ -57,6 +58,16 @@ def value_of(words: Sequence[str], key: str) -> str | None:
     last = next((word for word in reversed(words) if key_of(word) == key), None)
     value = None if last is None else OverridesParser.create().parse_override(quote(last)).value()
     return None if value in (None, '') else str(value)
+
+
+def charset_of(words: str | None) -> str:
+    """What `${characters_of:FILE}` stands for in the configuration: a charset for the words of a file."""
+    if not words:
+        raise ValueError('charset=words takes the characters of the words to render: give data.rendered.words=FILE')
+    return characters_of(words)
+
+
+OmegaConf.register_new_resolver('characters_of', charset_of, use_cache=True, replace=True)
 
 
 def checkpoint_of(path: str | Path) -> Path:
