@@ -71,7 +71,7 @@ SRC/full_images/art_curve/…""",
             Option(
                 'part',
                 'train',
-                'all levels of the training set, one of them, or the validation set',
+                'all levels for training, one of them, or val',
                 ('train', *LEVELS, 'val'),
             ),
         ),
