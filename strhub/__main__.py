@@ -18,6 +18,7 @@ COMMANDS = {  # name -> the module whose main(argv) does it, what it does
     'render': ('strhub.data.synth.cli', 'make a data set of rendered words'),
     'convert': ('strhub.data.convert.cli', 'turn public data sets and folders of pictures into LMDB'),
     'inspect': ('strhub.data.inspect', 'show what a data set holds'),
+    'data': ('strhub.data.tools.cli', 'merge, filter, split, measure, verify or export data sets'),
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from strhub.charset import PRINTABLE
+from strhub.data import summary
 from strhub.data.base import WordDataset
 from strhub.data.dataset import TreeDataset, find_sets, open_set
 from strhub.data.labels import LabelRules, tally
@@ -20,8 +21,6 @@ from strhub.data.transforms import UnreadablePictureError
 PICTURE, LINE = (160, 48), 16  # pixels of a picture on the sheet, and of the label below it
 COLUMNS = 8
 SHEETS = ('.png', '.jpg', '.jpeg', '.webp')
-BAR = 40  # characters of the longest bar
-MAX_OUTSIDE = 40  # characters beyond the charset that are listed
 
 EXAMPLES = """\
 examples:
@@ -48,28 +47,12 @@ def summarise(sets: Sequence[WordDataset], *, sizes: int = 10_000) -> Iterator[s
                 lengths[len(label)] += 1
                 outside.update(c for c in label if c not in known)
     yield '\nlength of the labels as written'
-    yield from _bars(lengths)
+    yield from summary.bars(lengths)
     yield f'\ncharacters outside the charset: {sum(outside.values())} of {len(outside)} kinds'
-    for char, count in outside.most_common(MAX_OUTSIDE):
-        yield f'  {char if char.isprintable() else " "}  U+{ord(char):04X} {count:>9}'
-    yield from _sizes([dataset.size(int(i)) for dataset in sets for i in _spread(len(dataset), sizes)])
-
-
-def _bars(counts: Counter[int]) -> Iterator[str]:
-    for value in range(min(counts, default=0), max(counts, default=-1) + 1):
-        if counts[value]:  # one label of a thousand characters is one line
-            yield f'{value:>5} {counts[value]:>9} {"#" * max(1, round(BAR * counts[value] / max(counts.values())))}'
-
-
-def _sizes(found: Sequence[tuple[int, int] | None]) -> Iterator[str]:
-    sizes = np.array([size for size in found if size is not None]).reshape(-1, 2)
-    if len(sizes):
-        yield f'\nsizes of {len(sizes)} pictures    smallest   median  largest'
-        rows = {'width': sizes[:, 0], 'height': sizes[:, 1], 'width / height': sizes[:, 0] / sizes[:, 1]}
-        for name, values in rows.items():
-            yield f'  {name:<22} {values.min():>8.4g} {np.median(values):>8.4g} {values.max():>8.4g}'
-    if unreadable := len(found) - len(sizes):
-        yield f'\n{unreadable} pictures without a readable header'
+    yield from summary.characters(outside)
+    found = [dataset.size(int(i)) for dataset in sets for i in _spread(len(dataset), sizes)]
+    readable = np.array([size for size in found if size is not None]).reshape(-1, 2)
+    yield from summary.sizes(readable, len(found) - len(readable))
 
 
 def _spread(length: int, count: int) -> np.ndarray:

@@ -85,12 +85,12 @@ class LmdbReader:
             )
         try:
             count = int(value)
-            if not 0 <= count <= self._entries():
+            if not 0 <= count <= self.entries():
                 raise ValueError
         except ValueError:
             raise ValueError(
                 f'{self.path} says that num-samples is {value[:40]!r}, which is no number from 0 to that of its keys, '
-                f'{self._entries()}: copy or make it again'
+                f'{self.entries()}: copy or make it again'
             ) from None
         return count
 
@@ -137,7 +137,8 @@ class LmdbReader:
         """Lets go of the LMDB until it is next used."""
         self._handle = None
 
-    def _entries(self) -> int:
+    def entries(self) -> int:
+        """The number of keys."""
         return self._env().stat()['entries']
 
     def _env(self) -> lmdb.Environment:

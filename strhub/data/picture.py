@@ -60,13 +60,19 @@ def open_image(source: bytes | str | Path, *, name: str = '') -> Image.Image:
         raise UnreadablePictureError(f'{name} cannot be read as a picture ({reason[:100]})') from None
 
 
-def image_size(source: bytes | str | Path) -> tuple[int, int] | None:
-    """Width and height from the header alone, before any turning; None if there is no readable header."""
+def image_header(source: bytes | str | Path) -> tuple[str, tuple[int, int]] | None:
+    """Format (one of FORMATS), width and height, before any turning; None if there is no readable header."""
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()) as image:
-            return image.size
+            return image.format or '', image.size
     except Exception:
         return None
+
+
+def image_size(source: bytes | str | Path) -> tuple[int, int] | None:
+    """Width and height, before any turning; None if there is no readable header."""
+    header = image_header(source)
+    return None if header is None else header[1]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,1 @@
+"""`strhub data`: merges, filters, splits, measures, verifies and exports data sets; a source is never changed."""
