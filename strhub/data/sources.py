@@ -97,7 +97,7 @@ def _read_source(where: str, given: Any, name: Any, default: Source) -> Source:
 def _fault(key: str, value: Any, default: Source) -> str:
     """What to give in place of `value`; empty where it will do."""
     if key in ('path', 'charset'):
-        return '' if isinstance(value, str) and value else f'a text{", in two pairs of quotes" * (key == "charset")}'
+        return '' if isinstance(value, str) and value else f'a text, as in {key}=\'"…"\' where it could be a number'
     if key == 'rendered':
         return '' if isinstance(value, Mapping) else 'a section of keys, as that of data.rendered'
     if key == 'weight':

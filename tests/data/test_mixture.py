@@ -347,7 +347,7 @@ def test_sources_left_out_need_not_be_there(root):
         ({'shop': {'wieght': 1}}, r'data\.mix\.shop\.wieght is no key of a source: did you mean weight\?'),
         ({'shop': {'q': 1}}, r'there are path, charset'),
         ({'shop': 0.3}, r'data\.mix\.shop is 0\.3: a source is a section'),
-        ({'shop': {'charset': 123}}, r'charset is 123: give a text, in two pairs of quotes'),
+        ({'shop': {'charset': 123}}, r'charset is 123: give a text, as in charset=."…". where it could be a number'),
         ({'shop': {'charset': 'é'}}, r"data\.mix\.shop\.charset 'é' has no character of charset_train"),
         ({'shop': {'max_label_length': 26}}, r"from 1 to the model's 25"),
         ({'shop': {'min_image_dim': -1}}, r'min_image_dim is -1'),
