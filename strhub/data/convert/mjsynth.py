@@ -44,7 +44,7 @@ SRC/annotation_val.txt
 SRC/annotation_test.txt
 SRC/2425/1/115_Lube_45484.jpg
 SRC may also be the folder that mnt/ramdisk/max/90kDICT32px/ was unpacked in""",
-        counts='8,919,273 words: 7,224,612 train, 802,734 val, 891,927 test; a few pictures are empty files',
+        counts='8,919,273 words: 7,224,612 train, 802,734 val, 891,927 test; a few pictures cannot be read',
         language='English',
         options=(Option('split', 'all', 'which part', ('all', *PARTS)),),
         example='mjsynth data/train/synth/MJ/train --split train',

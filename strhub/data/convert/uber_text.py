@@ -57,7 +57,7 @@ SETS = {
 SRC/train/1Kx1K/truth_img_1.txt    polygon<TAB>text<TAB>category; a text of nothing but * or # counts as illegible
 SRC/train/1Kx1K/img_1.jpg
 SRC/val/4Kx4K/…                    or SRC is any of these folders""",
-        counts='117,969 pictures, 4.84 texts each on average',
+        counts='over 110,000 pictures with 4.84 texts each on average, unreadable ones included',
         language='English',
         options=(Option('category', '', 'keep only texts of this category, e.g. "business name"'), AS_STORED),
         example='Uber-Text/train data/train/real/Uber',
