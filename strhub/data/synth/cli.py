@@ -13,6 +13,7 @@ from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from PIL import Image
@@ -21,19 +22,21 @@ from tqdm import tqdm
 from strhub.charset import PRINTABLE
 from strhub.cores import cores
 from strhub.data.synth.fonts import FontBook
-from strhub.data.synth.words import WordSource
+from strhub.data.synth.words import WordSource, characters_of
 
 CHUNK = 64  # words that a worker draws at a time
 QUALITY = 92  # of JPEG: twice as small as 98, and nothing to be seen
 SETTINGS = 'render.json'  # lies beside the records and says how they were made
 ON_SHEET = 96
+SETTINGS_OF_WORDS = ('seed', 'charset', 'max_length', 'difficulty', 'words', 'vertical', 'words_per_line')
 
 EXAMPLES = """\
 examples:
   strhub render --count 100000 --out data/train/synth/rendered
   strhub render --count 2000 --seed 7 --out data/val/rendered --sheet words.png
   strhub render --count 50000 --out plates --words plates.txt --charset 0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ
-  strhub render --count 50000 --out greek --charset αβγδεζηθικλμνξοπρστυφχψω --fonts my/greek/fonts
+  strhub render --count 50000 --out greek --words greek.txt --fonts my/greek/fonts --sheet greek.png
+  strhub render --count 50000 --out random --charset αβγδεζηθικλμνξοπρστυφχψω --fonts my/greek/fonts
 
 Ctrl-C keeps what is done; the same command goes on from there."""
 
@@ -42,9 +45,17 @@ class Painter:
     """Draws and encodes words by number; travels to the workers."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        from strhub.data.synth.plan import choose
+
         self.settings = settings
-        self.words = WordSource(settings['charset'], max_length=settings['max_length'], path=settings['words'])
+        self.words = WordSource(
+            settings['charset'],
+            max_length=settings['max_length'],
+            path=settings['words'],
+            words_per_line=settings['words_per_line'],
+        )
         self.fonts = FontBook(settings['charset'], folder=settings['fonts'])
+        choose(self.words, self.fonts, Random(0), settings['difficulty'])  # before anything is written
 
     def __call__(self, numbers: range) -> list[tuple[bytes, str]]:
         from strhub.data.synth.render import render_word
@@ -57,6 +68,7 @@ class Painter:
                 difficulty=self.settings['difficulty'],
                 words=self.words,
                 fonts=self.fonts,
+                vertical=self.settings['vertical'],
             )
             if size := self.settings['size']:
                 image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -145,8 +157,10 @@ def make_parser() -> argparse.ArgumentParser:
         '--jobs', type=int, default=cores(), metavar='N', help=f'processes (default: {cores()}, all cores)'
     )
     parser.add_argument('--words', metavar='FILE', help='words to draw, one a line, instead of ours')
-    parser.add_argument('--fonts', metavar='DIR', help='fonts to draw with (.ttf, .otf), instead of ours')
-    parser.add_argument('--charset', default=PRINTABLE, help='characters that may occur (default: 94 printable ASCII)')
+    parser.add_argument('--fonts', metavar='DIR', help='fonts to draw with (.ttf, .otf, .ttc), instead of ours')
+    parser.add_argument(
+        '--charset', help='characters that may occur (default: those of --words, else 94 printable ASCII)'
+    )
     parser.add_argument(
         '--max_length', '--max-length', type=int, default=25, metavar='N', help='of a label (default: 25)'
     )
@@ -156,6 +170,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--difficulty', type=float, default=1.0, metavar='D', help='0 clean ... 1 everything (default: 1)'
     )
+    parser.add_argument(
+        '--vertical', type=float, default=0.0, metavar='SHARE', help='of words that stand in a column (default: 0)'
+    )
+    parser.add_argument(
+        '--words_per_line',
+        '--words-per-line',
+        type=int,
+        metavar='N',
+        help='at most, joined by blanks (default: 3 if the charset has the blank, 1 with --words)',
+    )
     parser.add_argument('--sheet', type=Path, metavar='FILE', help=f'also save a sheet of {ON_SHEET} of them')
     return parser
 
@@ -164,7 +188,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = make_parser().parse_args(argv)
     if not 0 <= arguments.difficulty <= 1:
         raise ValueError(f'--difficulty is {arguments.difficulty}: give a number from 0 to 1')
-    settings = {name: getattr(arguments, name) for name in ('seed', 'charset', 'max_length', 'difficulty', 'words')}
+    if not 0 <= arguments.vertical <= 1:
+        raise ValueError(f'--vertical is {arguments.vertical}: give a number from 0 to 1')
+    if arguments.charset is None:
+        arguments.charset = characters_of(arguments.words) if arguments.words else PRINTABLE
+    settings = {name: getattr(arguments, name) for name in SETTINGS_OF_WORDS}
     settings['fonts'] = arguments.fonts and str(Path(arguments.fonts).resolve())
     settings['size'] = arguments.size and list(arguments.size)
     try:

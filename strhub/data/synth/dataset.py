@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from strhub.data.labels import LabelRules
 from strhub.data.synth.fonts import FontBook
+from strhub.data.synth.plan import choose
 from strhub.data.synth.render import render_word
 from strhub.data.synth.words import WordSource
 
@@ -25,7 +27,8 @@ class RenderedDataset(Dataset):
     """Word number `key` of a series, drawn when asked for; keys have no end, an epoch has `count`.
 
     Args:
-        rules: which labels to keep, in which form; they decide what is drawn, too.
+        rules: which labels to keep, in which form; they decide what is drawn, too. What folding case would make of a
+            word is no label if the charset lacks a part of it.
         transform: (picture, generator) -> item; None leaves PIL pictures.
         count: what `len` says: the keys of an epoch.
         seed: another one is another series, with no picture in common.
@@ -33,6 +36,12 @@ class RenderedDataset(Dataset):
         difficulty: of the words after the warm-up, from 0 to 1.
         words: a file of words to draw, one a line, instead of the vendored ones.
         fonts: a folder of fonts to draw with, instead of the vendored ones.
+        vertical: share of the words, of those that can, which stand in a column; their pictures are tall.
+        words_per_line: at most, joined by blanks; by default 3 where labels keep the blank, 1 of a file of words.
+
+    Raises:
+        ValueError: for arguments out of range, for rules under which no label could be right, and if no font can draw
+            the words.
     """
 
     def __init__(
@@ -46,20 +55,38 @@ class RenderedDataset(Dataset):
         difficulty: float = 1.0,
         words: str | Path | None = None,
         fonts: str | Path | None = None,
+        vertical: float = 0.0,
+        words_per_line: int | None = None,
     ) -> None:
         if count < 1 or warmup < 0:
             raise ValueError(f'count is {count} and warmup {warmup}: expected at least 1 and at least 0')
         if not 0 <= difficulty <= 1:
             raise ValueError(f'difficulty is {difficulty}: expected 0 to 1')
+        if not 0 <= vertical <= 1:
+            raise ValueError(f'vertical is {vertical}: expected 0 to 1')
+        if rules.warning:
+            raise ValueError(rules.warning)
         self.rules = rules
+        # A folded word may lose letters: the last one of ΟΔΟΣ, where ς is not in the charset.
+        self._strict = LabelRules(
+            rules.charset,
+            rules.max_label_length,
+            remove_whitespace=rules.remove_whitespace,
+            normalize_unicode=rules.normalize_unicode,
+            drop_outside=True,
+        )
         self.transform = transform
         self.count = count
         self.seed = seed
         self.warmup = warmup
         self.difficulty = difficulty
         charset = both_cases(rules.charset)
-        self.words = WordSource(charset, max_length=rules.max_label_length, path=words)
+        self.vertical = vertical
+        if rules.remove_whitespace:  # what labels do not tell is not drawn
+            charset = ''.join(charset.split())
+        self.words = WordSource(charset, max_length=rules.max_label_length, path=words, words_per_line=words_per_line)
         self.fonts = FontBook(charset, folder=fonts)
+        choose(self.words, self.fonts, Random(seed), difficulty)  # or it says now, not in a worker, what is wrong
 
     def __len__(self) -> int:
         return self.count
@@ -75,9 +102,14 @@ class RenderedDataset(Dataset):
         for redraw in range(MAX_REDRAWS):
             # a word that the rules drop is drawn again, in a series of its own
             image, raw = render_word(
-                self.seed + (redraw << 48), key, difficulty=self.difficulty_of(key), words=self.words, fonts=self.fonts
+                self.seed + (redraw << 48),
+                key,
+                difficulty=self.difficulty_of(key),
+                words=self.words,
+                fonts=self.fonts,
+                vertical=self.vertical,
             )
-            if label := self.rules(raw):
+            if label := self._strict(raw):
                 break
         else:
             raise ValueError(f'the label rules dropped {MAX_REDRAWS} words in a row, the last one {raw!r}: loosen them')
