@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 
-from strhub.data.synth.words import DIGITS, LETTERS, SYMBOLS, WordSource
+from strhub.data.synth.words import DIGITS, LETTERS, SYMBOLS, WordSource, characters_of
 
 ALL = DIGITS + LETTERS + SYMBOLS
 
@@ -83,3 +83,36 @@ def test_labels_neither_begin_nor_end_with_spaces(tmp_path) -> None:
         assert all(label == label.strip() != '' for label in draw(WordSource(charset), 300))
     with pytest.raises(ValueError, match='charset is empty'):
         WordSource(' ')
+
+
+@pytest.mark.parametrize('charset', [LETTERS + 'äöüßéøαβγабв', DIGITS + 'αβγ', 'कखगिा', 'אבג日本.'])
+def test_all_of_a_charset_beyond_ascii_occurs(charset: str) -> None:
+    labels = draw(WordSource(charset), 800)
+    assert set(''.join(labels)) == set(charset)
+    assert not any(label[0] in 'िा' for label in labels)  # marks follow a letter
+
+
+def test_words_of_other_scripts_do_not_mix_them() -> None:
+    words = [label for label in draw(WordSource('αβγабвאבג'), 300) if len(label) > 1]
+    mixed = [word for word in words if sum(not set(word).isdisjoint(part) for part in ('αβγ', 'абв', 'אבג')) > 1]
+    assert len(mixed) < len(words) / 10
+
+
+def test_lines_have_several_words_where_the_charset_has_the_blank(tmp_path) -> None:
+    labels = draw(WordSource(ALL + ' '), 300)
+    assert Counter(label.count(' ') for label in labels).keys() == {0, 1, 2}
+    assert max(map(len, labels)) <= 25
+    assert all('  ' not in label for label in labels)
+    (tmp_path / 'words.txt').write_text('one two\nthree\n')
+    assert set(draw(WordSource(ALL + ' ', path=tmp_path / 'words.txt'), 50)) == {'one two', 'three'}
+    joined = draw(WordSource(ALL + ' ', path=tmp_path / 'words.txt', words_per_line=2), 50)
+    assert 'three one two' in joined
+    with pytest.raises(ValueError, match='labels cannot have blanks'):
+        WordSource(ALL, words_per_line=2)
+    with pytest.raises(ValueError, match='words_per_line is 0'):
+        WordSource(ALL, words_per_line=0)
+
+
+def test_a_charset_for_the_words_of_a_file(tmp_path) -> None:
+    (tmp_path / 'words.txt').write_text('ba ab\nγάμα\n', 'utf-8')
+    assert characters_of(tmp_path / 'words.txt') == ' abάαγμ'
