@@ -1,12 +1,19 @@
-"""strhub convert: folders become LMDBs, whole or not at all."""
+"""strhub convert: its command line, and folders of pictures."""
 
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from pictures import encode, make_picture
 
-from strhub.data.convert.base import Skipped, Word
+from strhub.data.convert import all_sets
+from strhub.data.convert.base import Option, Skipped, Word
 from strhub.data.convert.cli import main
+from strhub.data.convert.folder import folder
 from strhub.data.convert.write import write_words
 from strhub.data.lmdb import LmdbReader
 from strhub.data.transforms import open_image
@@ -72,20 +79,6 @@ def test_parts_of_a_picture_are_cut_out(tmp_path):
     assert report.skipped == {'word outside the picture': 1, 'illegible': 1}
 
 
-@pytest.mark.parametrize('interruption', [KeyboardInterrupt, OSError])
-def test_an_interruption_leaves_no_half_target(tmp_path, interruption):
-    (tmp_path / 'a.png').write_bytes(encode(make_picture(0)))
-
-    def words():
-        for _ in range(1000):
-            yield Word(tmp_path / 'a.png', 'x', (0, 0, 9, 9))
-        raise interruption
-
-    with pytest.raises(interruption):
-        write_words(words(), tmp_path / 'dst')
-    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
-
-
 def test_an_existing_target_is_replaced_only_when_asked(tmp_path, make_folder):
     source, target = make_folder(tmp_path / 'src', ['new']), tmp_path / 'dst'
     main(['folder', str(source), str(target)])
@@ -115,3 +108,102 @@ def test_wrong_sources_are_told(tmp_path, make_lmdb):
         main(['nothing', 'a', 'b'])
     assert error.value.code == 2
     assert not (tmp_path / 'dst').exists()
+
+
+def test_words_that_are_not_wanted_are_left_out(tmp_path, make_folder, capsys):
+    source = make_folder(tmp_path / 'src', ['one', 'Straße', 'a b', 'longer'])
+    main(['folder', str(source), str(tmp_path / 'ascii'), '--ascii', '--max_label_length', '5'])
+    assert [label for _, label in records(tmp_path / 'ascii')] == ['one', 'a b']
+    main(['folder', str(source), str(tmp_path / 'few'), '--charset', 'eno'])
+    assert [label for _, label in records(tmp_path / 'few')] == ['one']
+    assert '3 label with characters outside the charset' in capsys.readouterr().out
+
+
+def test_the_report_lies_beside_the_records(tmp_path, make_folder):
+    source = make_folder(tmp_path / 'src', ['one', 'two'], broken=[1])
+    main(['folder', str(source), str(tmp_path / 'dst'), '--min-size', '2'])
+    report = json.loads((tmp_path / 'dst' / 'report.json').read_text())
+    assert report['set'] == 'folder'
+    assert (report['source'], report['min_size'], report['kept']) == (str(source), 2, 1)
+    broken = str(source / 'images' / '1.png')
+    assert report['skipped'] == {'picture unreadable': {'count': 1, 'examples': [broken]}}
+
+
+@pytest.mark.parametrize('option', ['--workers 0', '--min_size -1', '--max_label_length -1'])
+def test_senseless_numbers_are_told(tmp_path, make_folder, option):
+    source = make_folder(tmp_path / 'src', ['one'])
+    with pytest.raises(ValueError, match=f'{option.split()[0]} is {option.split()[1]}: give at least'):
+        main(['folder', str(source), str(tmp_path / 'dst'), *option.split()])
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, make_folder, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    source = make_folder(tmp_path / 'src', ['one'])
+    monkeypatch.setattr('strhub.data.convert.write.cut_all', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(['folder', str(source), str(tmp_path / 'dst')])
+    assert 'the same command goes on from there' in capsys.readouterr().err
+
+
+def test_the_list_names_all_sets_or_one(capsys):
+    main(['--list'])
+    listed = capsys.readouterr().out
+    assert [line.split(':')[0] for line in listed.splitlines() if line and not line.startswith(' ')] == list(all_sets())
+    main(['--list', 'textocr'])
+    one = capsys.readouterr().out
+    assert one.startswith('textocr: ')
+    assert one.strip() in listed
+    with pytest.raises(ValueError, match=r'textocrs is not a set .*did you mean textocr'):
+        main(['--list', 'textocrs'])
+    with pytest.raises(ValueError, match=r'no set was named: .*--list'):
+        main([])
+
+
+def test_the_list_waits_for_no_package():
+    code = "from strhub.data.convert.cli import main\nmain(['--list'])\nimport sys\nprint('!', *sys.modules)"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition('!')[2].split())
+    assert not loaded & {'torch', 'cv2', 'lmdb', 'pyarrow', 'scipy', 'numpy', 'PIL'}
+
+
+@pytest.mark.parametrize('name', sorted(all_sets()))
+def test_arguments_of_a_converter_are_options_with_the_same_default(name):
+    info = all_sets()[name]
+    arguments = {p.name: p.default for p in signature(info.convert).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    options = {option.name: option.default for option in info.options}
+    assert arguments.items() <= options.items()
+
+
+def test_options_of_a_set_are_typed(tmp_path, monkeypatch, make_folder):
+    taken = {}
+
+    def invented(root: Path, **options):
+        taken.update(options)
+        return folder(root)
+
+    options = (
+        Option('split', 'train', 'the part', choices=('train', 'val')),
+        Option('least', 3, 'how many %'),
+        Option('share', 0.5, 'how much'),
+        Option('hard_ones', False, 'these too'),
+        Option('easy', True, 'those too'),
+    )
+    info = replace(all_sets()['folder'], convert=invented, options=options)
+    monkeypatch.setattr('strhub.data.convert.cli.all_sets', lambda: {'invented': info})
+    command = ['invented', str(make_folder(tmp_path / 'src', ['x']))]
+    main([*command, str(tmp_path / 'a')])
+    assert taken == {'split': 'train', 'least': 3, 'share': 0.5, 'hard_ones': False, 'easy': True}
+    main([*command, str(tmp_path / 'b'), '--split', 'val', '--least', '7', '--hard-ones', '--no-easy'])
+    assert taken == {'split': 'val', 'least': 7, 'share': 0.5, 'hard_ones': True, 'easy': False}
+    with pytest.raises(SystemExit):
+        main([*command, str(tmp_path / 'c'), '--split', 'test'])
+
+
+def test_help_says_what_to_download(capsys):
+    with pytest.raises(SystemExit):
+        main(['textocr', '--help'])
+    said = capsys.readouterr().out
+    assert 'train_val_images.zip' in said
+    assert '--split {' in said

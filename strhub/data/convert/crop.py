@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from strhub.data.convert.base import Word
-
-Points = NDArray[np.float64]  # (corners, 2)
+from strhub.data.convert.base import Box, Polygon, Word
 
 SLACK = 0.08  # of a quad's shorter side: corners that close to those of its bounding box are meant to be there
 FLATTEST = 0.05  # sine of a quad's corner: with a flatter one it is a triangle, and its perspective nonsense
@@ -39,7 +36,7 @@ def cut(image: Image.Image, word: Word, *, orientation: int = 1, rectify: bool =
         UnusableError: the coordinates are no numbers, enclose nothing, or lie outside the picture.
     """
     if word.polygon is not None:
-        points = np.array(word.polygon, dtype=np.float64)
+        points = word.polygon
     elif word.box is not None:
         left, top, right, bottom = word.box
         if right <= left or bottom <= top:
@@ -47,7 +44,7 @@ def cut(image: Image.Image, word: Word, *, orientation: int = 1, rectify: bool =
         points = _corners(left, top, right, bottom)
     else:
         return image
-    if not np.isfinite(points).all():
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
         raise UnusableError('coordinates that are no numbers')
     if word.as_stored:
         points = as_displayed(points, orientation, image.size)
@@ -57,36 +54,32 @@ def cut(image: Image.Image, word: Word, *, orientation: int = 1, rectify: bool =
     quad = _checked(points)
     turns = _quarter_turns(quad, bounds)
     if turns is None:
-        return _rectified(image, quad)
+        return _rectified(image, quad, bounds)
     part, turn = _cut_box(image, bounds), TURNS[turns]
     return part if turn is None else part.transpose(turn)
 
 
-def as_displayed(points: Points, orientation: int, size: tuple[int, int]) -> Points:
+def as_displayed(points: Polygon, orientation: int, size: tuple[int, int]) -> Polygon:
     """Where points of the stored picture are in the displayed one, whose size is given."""
-    x, y = points.T
-    width, height = size
-    places = {
-        2: (width - x, y),
-        3: (width - x, height - y),
-        4: (x, height - y),
-        5: (y, x),
-        6: (width - y, x),
-        7: (width - y, height - x),
-        8: (y, height - x),
-    }
-    return np.stack(places.get(orientation, (x, y)), axis=1)
+    if orientation in (5, 6, 7, 8):  # the picture lies on its side
+        points = tuple((y, x) for x, y in points)
+    if orientation in (2, 3, 6, 7):
+        points = tuple((size[0] - x, y) for x, y in points)
+    if orientation in (3, 4, 7, 8):
+        points = tuple((x, size[1] - y) for x, y in points)
+    return points
 
 
-def _corners(left: float, top: float, right: float, bottom: float) -> Points:
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=np.float64)
+def _corners(left: float, top: float, right: float, bottom: float) -> Polygon:
+    return (left, top), (right, top), (right, bottom), (left, bottom)
 
 
-def _bounds(points: Points, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _bounds(points: Polygon, size: tuple[int, int]) -> Box:
     """The bounding box; at least half of it lies in the picture, which bounds its size."""
-    if np.abs(points).max() > FARTHEST:
+    across, down = zip(*points, strict=True)
+    left, top, right, bottom = min(across), min(down), max(across), max(down)
+    if max(-left, -top, right, bottom) > FARTHEST:
         raise UnusableError('word outside the picture')
-    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     area = (right - left) * (bottom - top)
     if area <= 0:
         raise UnusableError('box without area')
@@ -96,7 +89,7 @@ def _bounds(points: Points, size: tuple[int, int]) -> tuple[float, float, float,
     return left, top, right, bottom
 
 
-def _cut_box(image: Image.Image, bounds: tuple[float, float, float, float]) -> Image.Image:
+def _cut_box(image: Image.Image, bounds: Box) -> Image.Image:
     left, top, right, bottom = map(round, bounds)
     box = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
     if box[0] >= box[2] or box[1] >= box[3]:
@@ -104,44 +97,51 @@ def _cut_box(image: Image.Image, bounds: tuple[float, float, float, float]) -> I
     return image.crop(box)
 
 
-def _checked(quad: Points) -> Points:
+def _sides(quad: Polygon) -> list[tuple[float, float]]:
+    return [(quad[i][0] - quad[i - 1][0], quad[i][1] - quad[i - 1][1]) for i in (1, 2, 3, 0)]
+
+
+def _checked(quad: Polygon) -> Polygon:
     """The quad, clockwise; some sets let a few go round the other way."""
-    sides = np.roll(quad, -1, axis=0) - quad
-    x, y = quad.T
-    if x @ np.roll(y, -1) < y @ np.roll(x, -1):  # twice the area, less than nothing
-        return _checked(quad[[0, 3, 2, 1]])
-    following = np.roll(sides, -1, axis=0)
-    turning = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
-    lengths = np.hypot(*sides.T)
-    if (turning <= FLATTEST * lengths * np.roll(lengths, -1)).any():
+    sides = _sides(quad)
+    # at each corner, the sine of how far the outline turns to the right
+    turns = [
+        (x * sides[i - 3][1] - y * sides[i - 3][0]) / ((math.hypot(x, y) * math.hypot(*sides[i - 3])) or math.inf)
+        for i, (x, y) in enumerate(sides)
+    ]
+    if max(turns) < 0:
+        return _checked((quad[0], quad[3], quad[2], quad[1]))
+    if min(turns) < FLATTEST:
         raise UnusableError('quad that is none: it crosses itself, caves in, or has corners that fall together')
     return quad
 
 
-def _quarter_turns(quad: Points, bounds: tuple[float, float, float, float]) -> int | None:
+def _quarter_turns(quad: Polygon, bounds: Box) -> int | None:
     """How often to turn the quad's box by 90 degrees counter-clockwise; None if it does not lie along the axes."""
     left, top, right, bottom = bounds
     slack = max(1, SLACK * min(right - left, bottom - top))
     corners = _corners(*bounds)
     for turns in range(4):
-        if np.abs(quad - np.roll(corners, -turns, axis=0)).max() <= slack:
+        pairs = zip(quad, corners[turns:] + corners[:turns], strict=True)
+        if all(abs(x - corner_x) <= slack and abs(y - corner_y) <= slack for (x, y), (corner_x, corner_y) in pairs):
             return turns
     return None
 
 
-def _rectified(image: Image.Image, quad: Points) -> Image.Image:
+def _rectified(image: Image.Image, quad: Polygon, bounds: Box) -> Image.Image:
     import cv2
 
-    lengths = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
-    width, height = (max(round(float(max(lengths[i], lengths[i + 2]))), 1) for i in (0, 1))
-    low = np.maximum(np.floor(quad.min(axis=0)).astype(int) - MARGIN, 0)
-    high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + MARGIN, image.size)
-    if max(width, height, *(high - low)) > LONGEST:
+    lengths = [math.hypot(*side) for side in _sides(quad)]
+    width, height = (max(round(max(lengths[i], lengths[i + 2])), 1) for i in (0, 1))
+    left, top, right, bottom = bounds
+    low = max(math.floor(left) - MARGIN, 0), max(math.floor(top) - MARGIN, 0)
+    high = min(math.ceil(right) + MARGIN, image.width), min(math.ceil(bottom) + MARGIN, image.height)
+    if max(width, height, high[0] - low[0], high[1] - low[1]) > LONGEST:
         raise UnusableError(f'word longer than {LONGEST} pixels')
-    region: NDArray[Any] = np.asarray(image.crop((*low.tolist(), *high.tolist())))
+    region = np.asarray(image.crop((*low, *high)))
     # Corners are corners of pixels, where OpenCV counts from their centres.
-    source = (quad - low - 0.5).astype(np.float32)
-    target = (_corners(0, 0, width, height) - 0.5).astype(np.float32)
+    source = np.array([(x - low[0] - 0.5, y - low[1] - 0.5) for x, y in quad], dtype=np.float32)
+    target = np.array(_corners(-0.5, -0.5, width - 0.5, height - 0.5), dtype=np.float32)
     warp = cv2.getPerspectiveTransform(source, target)
     flat = cv2.warpPerspective(region, warp, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return Image.fromarray(flat)
