@@ -39,11 +39,16 @@ def compose(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 def project(layer: Layer, view: View) -> np.ndarray:
     """A mask as seen, uint8 (h, w)."""
+    mask, matrix = shrunk(layer, view)
+    return cv2.warpPerspective(mask, matrix, view.size, flags=cv2.INTER_LINEAR)
+
+
+def shrunk(layer: Layer, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """The mask in the detail that can be seen, and the matrix (3, 3) from it to the picture."""
     mask = layer.mask
     if view.shrink < 1:
         mask = cv2.resize(mask, None, fx=view.shrink, fy=view.shrink, interpolation=cv2.INTER_AREA)
-    matrix = view.of(layer.mask.shape, layer.origin, mask.shape)
-    return cv2.warpPerspective(mask, matrix, view.size, flags=cv2.INTER_LINEAR)
+    return mask, view.of(layer.mask.shape, layer.origin, mask.shape)
 
 
 def draw(shape: Shape, size: Size) -> np.ndarray:
@@ -116,9 +121,9 @@ def _sense(picture: np.ndarray, sensor: Sensor) -> np.ndarray:
 
 
 def _jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
-    _, data = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode('.jpg', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    return pixels if decoded is None else decoded
+    return pixels if decoded is None else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
 def _noise(size: Size, sensor: Sensor) -> np.ndarray:
