@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +17,7 @@ from tqdm import tqdm
 
 from strhub.charset import PRINTABLE
 from strhub.cores import cores
+from strhub.data.jobs import check_settings, ordered_map
 from strhub.data.synth.fonts import FontBook
 from strhub.data.synth.words import WordSource, characters_of
 
@@ -89,51 +86,22 @@ def render(out: Path, *, count: int, settings: dict[str, Any], jobs: int = 1, sh
     note = writer.partial / SETTINGS
     described = {**settings, 'words': _digest(settings['words'])}
     if writer.partial.exists():
-        _check_settings(note, described)
+        check_settings(note, described)
     with writer:
         note.write_text(json.dumps(described, indent=1))
         if writer.count > count:
             raise ValueError(f'{writer.partial} holds {writer.count} words already: ask for as many, or remove it')
         chunks = [range(first, min(first + CHUNK, count)) for first in range(writer.count, count, CHUNK)]
         bar = tqdm(total=count, initial=writer.count, unit=' words', disable=not show_progress)
-        with bar, _workers(painter, min(jobs, len(chunks))) as results:
+        with bar, ordered_map(painter, min(jobs, len(chunks))) as results:
             for words in results(chunks):
                 for image, label in words:
                     writer.write(image, label)
                 bar.update(len(words))
 
 
-def _check_settings(note: Path, described: dict[str, Any]) -> None:
-    """Refuses to go on with records that were made otherwise."""
-    try:
-        earlier = json.loads(note.read_text())
-    except (OSError, ValueError):
-        earlier = {}
-    if changed := [key for key in described if earlier.get(key) != described[key]]:
-        raise ValueError(
-            f'{note.parent} holds words of an interrupted run with another {", ".join(changed)}: repeat the command as '
-            'it was, or remove that folder'
-        )
-
-
 def _digest(words: str | None) -> str | None:
     return None if words is None else sha256(Path(words).read_bytes()).hexdigest()
-
-
-@contextmanager
-def _workers(painter: Painter, jobs: int) -> Iterator[Any]:
-    """A `map` that keeps the order; in this process for one job."""
-    if jobs <= 1:
-        yield partial(map, painter)
-        return
-    # spawned, not forked: the parent may have threads by now, and workers start in half a second
-    with multiprocessing.get_context('spawn').Pool(jobs, _ignore_interrupt) as pool:
-        yield partial(pool.imap, painter)
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C goes to all processes; the parent alone answers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _size(text: str) -> tuple[int, int]:
