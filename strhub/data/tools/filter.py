@@ -77,7 +77,7 @@ class Likeness:
 
     unlike: tuple[Path, ...] = ()  # sets in which none of the words may be
     unique: bool = False  # of the words themselves, only the first of those that look alike is kept
-    distance: int = 15  # bits of the hash
+    distance: int = 20  # bits of the hash
     same_label: bool = False  # only where the labels agree, too
 
     def __bool__(self) -> bool:
