@@ -206,9 +206,10 @@ def are_readable(canvas: Tensor, coverage: Tensor, sizes: Tensor) -> Tensor:
     """`render.is_readable` for canvases (N, 3, H, W) with coverage (N, H, W) from 0 to 255: (N,)."""
     widths, heights = sizes.unbind(1)
     columns, rows = (torch.arange(side, device=canvas.device) for side in (canvas.shape[3], canvas.shape[2]))
+    canvas, coverage, rows = canvas[:, :, ::2], coverage[:, ::2], rows[::2]
     inside = (columns < widths[:, None])[:, None] & (rows < heights[:, None])[:, :, None]
     letters, touched = (coverage > 150).float(), (coverage > 12).float()
-    ring = (F.max_pool2d(touched.unsqueeze(1), 5, 1, 2).squeeze(1) - touched) * inside
+    ring = (F.max_pool2d(touched.unsqueeze(1), (3, 5), 1, (1, 2)).squeeze(1) - touched) * inside
     count = (widths // heights).clamp(1, BANDS)
     edges = torch.arange(1, BANDS + 1, device=canvas.device) * widths[:, None] // count[:, None]
     band = (columns[:, None] >= edges[:, None]).sum(2)  # (N, W)

@@ -27,6 +27,8 @@ class View:
 
     def of(self, shape: tuple[int, ...], origin: Point, shrunk: tuple[int, ...]) -> np.ndarray:
         """The matrix for a mask (h, w) whose upper left corner lies at `origin`, after it was shrunk to (h, w)."""
+        if shape == shrunk and origin == (0, 0):
+            return self.matrix
         x, y = shape[1] / shrunk[1], shape[0] / shrunk[0]
         # what counts are the middles of pixels
         return self.matrix @ ((x, 0, origin[0] + (x - 1) / 2), (0, y, origin[1] + (y - 1) / 2), (0, 0, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -100,14 +101,14 @@ def bend(mask: np.ndarray, angle: float) -> np.ndarray:
     angle = min(abs(angle), 2.6)
     inner = max(width / angle - height / 2, 0.2 * height)  # the arc through the middle of the letters keeps their width
     outer = inner + height
-    reach = outer * np.sin(min(angle / 2, np.pi / 2))
-    depth = outer - inner * np.cos(angle / 2)
+    reach = outer * math.sin(min(angle / 2, math.pi / 2))
+    depth = outer - inner * math.cos(angle / 2)
     xs = np.arange(int(2 * reach) + 1, dtype=np.float32) - reach
     ys = outer - np.arange(int(depth) + 1, dtype=np.float32)
     x, y = np.meshgrid(xs, ys)
-    map_x = (np.arctan2(x, y) / angle + 0.5) * np.float32(width)
+    map_x = (np.arctan2(x, y) / angle + 0.5) * width
     map_y = outer - np.sqrt(x * x + y * y)
-    bent = cv2.remap(np.ascontiguousarray(mask), map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR)
+    bent = cv2.remap(np.ascontiguousarray(mask), map_x, map_y, cv2.INTER_LINEAR)
     return bent if up else np.ascontiguousarray(bent[::-1, ::-1])
 
 
