@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from strhub.data.base import WordDataset
 from strhub.data.dataset import TreeDataset, find_sets, open_set
 from strhub.data.labels import LabelRules, tally
 from strhub.data.transforms import UnreadablePictureError
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 PICTURE, LINE = (160, 48), 16  # pixels of a picture on the sheet, and of the label below it
 COLUMNS = 8
@@ -60,11 +62,17 @@ def _spread(length: int, count: int) -> np.ndarray:
     return np.linspace(0, length - 1, min(count, length)).round().astype(int)
 
 
-def contact_sheet(sets: Sequence[WordDataset], *, count: int = 96) -> Image.Image:
-    """Pictures from all sets, evenly spread, with their labels after the rules; what cannot be read is marked."""
+def contact_sheet(
+    sets: Sequence[WordDataset], *, count: int = 96, font_of: Callable[[str, int], Font | None] | None = None
+) -> Image.Image:
+    """Pictures from all sets, evenly spread, with their labels after the rules; what cannot be read is marked.
+
+    Args:
+        font_of: (label, size) -> what to write a label with which Pillow's own font has no letters for, or None.
+    """
     words = TreeDataset(sets)
     chosen = _spread(len(words), count)
-    font = ImageFont.load_default(LINE - 4)
+    own = ImageFont.load_default(LINE - 4)
     rows = max(1, -(-len(chosen) // COLUMNS))
     cell = PICTURE[0] + 4, PICTURE[1] + LINE + 4
     sheet = Image.new('RGB', (COLUMNS * cell[0], rows * cell[1]), 'white')
@@ -79,11 +87,13 @@ def contact_sheet(sets: Sequence[WordDataset], *, count: int = 96) -> Image.Imag
             sheet.paste(picture.resize(size, Image.Resampling.BICUBIC), (left, top))
         except UnreadablePictureError:
             label, colour = f'unreadable: {label}', 'red'
-        draw.text((left, top + PICTURE[1]), _cut(label, font), colour, font=font)
+        font = (font_of and not label.isascii() and font_of(label, LINE - 4)) or own
+        # at the line that letters stand on: some fonts have much room above it
+        draw.text((left, top + PICTURE[1] + LINE - 4), _cut(label, font), colour, font=font, anchor='ls')
     return sheet
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _cut(text: str, font: Font) -> str:
     """As much of a text as fits below a picture."""
     if font.getlength(text) <= PICTURE[0]:
         return text

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageFont
 from tqdm import tqdm
 
 from strhub.charset import PRINTABLE
@@ -178,7 +178,12 @@ def _save_sheet(words: Path, sheet: Path, settings: dict[str, Any]) -> None:
     from strhub.data.inspect import contact_sheet
     from strhub.data.labels import LabelRules
 
+    def font_of(label: str, size: int) -> ImageFont.FreeTypeFont | None:
+        return next((face.at(size) for face in fonts.faces if face.covers(label)), None)
+
+    fonts = FontBook(settings['charset'], folder=settings['fonts'])
     rules = LabelRules(settings['charset'], settings['max_length'], remove_whitespace=False, normalize_unicode=False)
     sheet.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet([open_set(words, rules)], count=ON_SHEET).save(sheet)
-    print(f'{sheet}: {ON_SHEET} of them')
+    rendered = open_set(words, rules)
+    contact_sheet([rendered], count=ON_SHEET, font_of=font_of).save(sheet)
+    print(f'{sheet}: {min(ON_SHEET, len(rendered))} of them')

@@ -109,6 +109,10 @@ class Face:
         ImageDraw.Draw(image).text((x, y), text, fill=255, font=font, anchor='ls')
         return np.asarray(image.crop(image.getbbox() or (0, 0, 1, 1)))
 
+    def at(self, size: int) -> ImageFont.FreeTypeFont:
+        """The font at another size, for captions; Pillow shapes what it can."""
+        return ImageFont.truetype(self.path, size, self.index)
+
     def missing(self, characters: str) -> str:
         """The characters which the font cannot draw: it has no glyph for them, or an empty one."""
         self._open()

@@ -12,6 +12,7 @@ import numpy as np
 from strhub.data.synth.fonts import CAP_HEIGHT, Face
 from strhub.data.synth.scripts import TURNED, is_square, needs_shaping
 
+LONGEST_COLUMN = 8  # letters: more of them, squeezed into a picture for a network, are nothing but a strip
 EM_ABOVE = 0.88  # of an ideograph's square, above the baseline
 COLUMN_GAP, LEAST_GAP = 0.25, 0.08  # between the letters of a column, as shares of the cap height
 PAD = 3 * CAP_HEIGHT // 4  # room around the word in a mask, for outlines, shadows and neighbours
@@ -71,7 +72,9 @@ def set_column(face: Face, text: str, *, tracking: float = 0.0) -> np.ndarray:
 
 def can_stand(face: Face, text: str) -> bool:
     """Whether signs write it in a column, and the face has the forms for that."""
-    return len(text) > 1 and not needs_shaping(text) and all(face.turns(c) for c in text if c in TURNED)
+    return (
+        1 < len(text) <= LONGEST_COLUMN and not needs_shaping(text) and all(face.turns(c) for c in text if c in TURNED)
+    )
 
 
 def _merged(placed: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
