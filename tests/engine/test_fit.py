@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageDraw
 
 from strhub.engine import fit as fit_module
@@ -91,6 +92,16 @@ def test_every_option_of_every_group_composes(group: str) -> None:
     assert options
     for option in options:
         assert isinstance(compose([f'{group}={option}']), DictConfig)
+
+
+def test_the_charset_of_a_word_list(tmp_path: Path) -> None:
+    words = tmp_path / 'words.txt'
+    words.write_text('δγ βα\nab\n', encoding='utf-8')
+    config = compose(['charset=words', f'data.rendered.words={words}'])
+    assert config.model.charset_train == config.model.charset_test == ' abαβγδ'
+    assert not config.data.normalize_unicode
+    with pytest.raises(OmegaConfBaseException, match='give data.rendered.words=FILE'):
+        OmegaConf.to_container(compose(['charset=words']), resolve=True)
 
 
 def test_defaults_are_the_published_recipe() -> None:
