@@ -100,7 +100,7 @@ def test_the_charset_of_a_word_list(tmp_path: Path) -> None:
     config = compose(['charset=words', f'data.rendered.words={words}'])
     assert config.model.charset_train == config.model.charset_test == ' abαβγδ'
     assert not config.data.normalize_unicode
-    with pytest.raises(OmegaConfBaseException, match='give data.rendered.words=FILE'):
+    with pytest.raises(OmegaConfBaseException, match=r'give data\.rendered\.words=FILE'):
         OmegaConf.to_container(compose(['charset=words']), resolve=True)
 
 
