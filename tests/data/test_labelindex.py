@@ -107,7 +107,7 @@ def test_with_and_without_an_index_the_answer_is_that_of_the_rules(labels, rules
 
 
 def test_the_second_opening_reads_no_label_and_says_the_same(tmp_path, scans, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, 'strhub.data')
     root = write(tmp_path / 'set', WORDS)
     first, lines = answer(root), [record.getMessage() for record in caplog.records]
     caplog.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -41,10 +40,10 @@ when it is complete. `strhub data COMMAND --help` explains a command."""
 
 FILTER_HELP = """\
 Criteria for labels count the label as it is stored. --match finds its expression (Python's) anywhere in a label; ^ and
-$ tie it to the ends. --unlike and --unique compare pictures by a perceptual hash of 128 bits, of which 20 (--distance) may
-differ: that finds copies of other size, quality or light, and with a box that is a little different; 25 find more. With
---same_label the labels have to agree in their letters and digits, too. For --unique in millions of words take
---same_label or a distance of 7: a longer one compares very many."""
+$ tie it to the ends. --unlike and --unique compare pictures by a perceptual hash of 128 bits, of which 20
+(--distance) may differ: that finds copies of other size, quality or light, and with a box that is a little different;
+25 find more. With --same_label the labels have to agree in their letters and digits, too. For --unique in millions of
+words take --same_label or a distance of 7: a longer one compares very many."""
 
 SPLIT_HELP = 'DST_B gets the share, DST_A all the others; the same seed makes the same sets.'
 VERIFY_HELP = 'The exit status is 0 if all is whole, 1 if something is wrong, 2 if there is nothing to verify.'
@@ -151,7 +150,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = make_parser().parse_args(argv)
     if getattr(arguments, 'workers', 1) < 1:
         raise ValueError(f'--workers is {arguments.workers}: give at least 1')
-    logging.getLogger('strhub.data').setLevel(logging.WARNING)
     arguments.do(arguments)
 
 

@@ -1,9 +1,10 @@
 """Pictures that look the same: a perceptual hash of 128 bits, and a search for pairs that differ in few of them.
 
 The hash is the sign of the 8 x 16 lowest frequencies (discrete cosine transform) of the grey picture at 32 x 32 pixels,
-the constant column left out. It outlasts other compression, sizes and light, and a box that is a little different: of 815 words of IIIT5k,
-IC15 and SVT, 99.6 % are within 20 bits after JPEG of quality 60, 88 % after shrinking to half, 95 % after losing up to
-2 % at each side, 32 % after up to 5 %; of the 81 million pairs among 12725 words, 9 that say different things are.
+the constant column left out. It outlasts other compression, sizes and light, and a box that is a little different: of
+815 words of IIIT5k, IC15 and SVT, 99.6 % are within 20 bits after JPEG of quality 60, 88 % after shrinking to half,
+95 % after losing up to 2 % at each side, 32 % after up to 5 %; of the 81 million pairs among 12725 words, 9 that say
+different things are.
 
 The search is by parts: hashes that differ in at most d of their bits agree, but for a few bits, in one of their eight
 16-bit parts, so that only those which share such a part need comparing (multi-index hashing: Norouzi, Punjani and
