@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from strhub.data.base import WordDataset
 from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, build_tree_dataset
@@ -26,6 +26,8 @@ from strhub.data.transforms import WordTransform, get_transform
 
 if TYPE_CHECKING:
     from strhub.data.mixture import Part
+    from strhub.data.synth.batch import Sketch
+    from strhub.data.synth.plan import Draft
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +35,18 @@ RENDERED, MIXED = 'rendered', 'mixed'
 HELD_OUT_WORDS = 2000  # rendered for validation: an accuracy known to about 1 %
 HELD_OUT_SEED = 0x5EED0FF  # no run's own seed, one hopes; the same for all runs, so that they compare
 
-Batch = tuple[Tensor, list[str]]
 Words = WordDataset | TreeDataset
 
 
-def collate(items: Sequence[tuple[Tensor, str]]) -> Batch:
+def collate(items: Sequence[tuple[Tensor | Draft, str]]) -> tuple[Tensor | Sketch, list[str]]:
     """Items -> images (N, 3, H, W), labels."""
     images, labels = zip(*items, strict=True)
-    return torch.stack(images), list(labels)
+    if not isinstance(images[0], Tensor):  # drafts of rendered words, for the device to paint
+        from strhub.data.synth.batch import sketch
+
+        plans, keys = zip(*images, strict=True)
+        return sketch(list(plans), list(keys)), list(labels)
+    return default_collate(list(images)), list(labels)  # in a worker, straight into memory that it shares
 
 
 def start_worker(_: int) -> None:
@@ -194,6 +200,14 @@ class SceneTextDataModule(pl.LightningDataModule):
             )
         return {str(name): self._loader(self.test_dataset(name), None, persist=False) for name in subset}
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Paints rendered words that came as drafts, where they are now."""
+        words: Any = self._train
+        if not getattr(words, 'on_device', False):
+            return batch
+        images, labels = batch  # of validation, pictures already
+        return batch if isinstance(images, Tensor) else (words.develop(images, self.img_size), labels)
+
     @property
     def _renders(self) -> bool:
         return self.train_dir == RENDERED
@@ -255,7 +269,13 @@ class SceneTextDataModule(pl.LightningDataModule):
             known = inspect.signature(RenderedDataset).parameters.keys() - {'rules', 'transform', 'seed'}
             if unknown := source.rendered.keys() - known:
                 raise ValueError(f'rendered has no key {min(unknown)}: there are {", ".join(sorted(known))}')
-            return RenderedDataset(rules, transform, seed=seed, **source.rendered)
+            words = RenderedDataset(rules, transform, seed=seed, **source.rendered)
+            if words.on_device and (self._mixes or source.augment or self.rotation):
+                raise ValueError(
+                    'rendered.on_device is for words that are neither mixed with others nor augmented nor turned: set '
+                    'on_device=false, or train on rendered words alone with data.augment=false data.rotation=0'
+                )
+            return words
         if rules.warning:
             logger.warning('%s', rules.warning)
         path, options = self._find(source.path, 'train'), {'min_image_dim': source.min_image_dim, 'seed': seed}
@@ -279,7 +299,7 @@ class SceneTextDataModule(pl.LightningDataModule):
     def _render_held_out(self) -> Dataset:
         from strhub.data.synth import RenderedDataset
 
-        fixed = {'count': HELD_OUT_WORDS, 'seed': HELD_OUT_SEED, 'warmup': 0}
+        fixed = {'count': HELD_OUT_WORDS, 'seed': HELD_OUT_SEED, 'warmup': 0, 'on_device': False}
         transform = get_transform(self.img_size, rotation=self.rotation)
         return RenderedDataset(self._rules(self._charset_val()), transform, **{**self.rendered, **fixed})
 

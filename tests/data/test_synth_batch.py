@@ -3,12 +3,19 @@
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from strhub.charset import PRINTABLE
+from strhub.data.labels import LabelRules
+from strhub.data.module import SceneTextDataModule
+from strhub.data.synth import RenderedDataset
 from strhub.data.synth.batch import are_readable, develop, render_batch, sketch
 from strhub.data.synth.compose import compose
 from strhub.data.synth.plan import Plan, plans
@@ -120,3 +127,64 @@ def test_sketches_travel() -> None:
     there = pickle.loads(pickle.dumps(sketch([plan]))).to('cpu')
     again = iter(())
     assert torch.equal(develop(there, SIZE, again.__next__), develop(sketch([plan]), SIZE, again.__next__))
+
+
+def module_of(**options: Any) -> SceneTextDataModule:
+    rendered = {'count': 24, 'warmup': 0, **options.pop('rendered', {})}
+    settings = {'augment': False, 'num_workers': 0, **options}
+    return SceneTextDataModule('none', 'rendered', SIZE, 25, PRINTABLE, PRINTABLE, 8, rendered=rendered, **settings)
+
+
+class Keeper(pl.LightningModule):
+    """Trains nothing and keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple[Tensor, list[str]]] = []
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        self.seen.append(batch)
+        return self.weight.sum()
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        assert isinstance(batch[0], Tensor)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_training_sees_the_same_words_painted_on_the_device(tmp_path: Path, workers: int) -> None:
+    keeper = Keeper()
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, limit_val_batches=1, default_root_dir=tmp_path, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(keeper, module_of(rendered={'on_device': True}, num_workers=workers))
+    assert len(keeper.seen) == 3
+    for (images, labels), (others, same) in zip(keeper.seen, module_of().train_dataloader(), strict=True):
+        assert labels == same
+        assert levels_apart(images, others).max() < 4
+
+
+def test_words_that_cannot_be_read_are_drafted_again() -> None:
+    words = RenderedDataset(LabelRules(PRINTABLE, 25), count=4, warmup=0, on_device=True)
+    drafts = [words[key][0] for key in (9, 5)]
+    faint = [replace(plan, layers=[replace(la, colour=plan.ground.colour) for la in plan.layers]) for plan, _ in drafts]
+    images = words.develop(sketch([replace(plan, wear=None) for plan in faint], [9, 5]), SIZE)
+    assert images.std((1, 2, 3)).min() > 0.05
+    plainer = [second(0, key) for key in (9, 5)]
+    assert levels_apart(images, develop(sketch(plainer), SIZE, lambda key: plainer[key])).max() < 1
+
+
+@pytest.mark.parametrize('options', [{'augment': True}, {'rotation': 90}, {'rendered': {'on_device': 'maybe'}}])
+def test_what_does_not_go_on_the_device_is_refused(options: dict[str, Any]) -> None:
+    options = {**options, 'rendered': {'on_device': True, **options.get('rendered', {})}}
+    with pytest.raises(ValueError, match=r'on_device .*(set on_device=false|expected true, false or auto)'):
+        module_of(**options).train_dataloader()
+
+
+def test_auto_paints_on_the_device_only_where_there_is_a_gpu() -> None:
+    words = RenderedDataset(LabelRules(PRINTABLE, 25), on_device='auto')
+    assert words.on_device == torch.cuda.is_available()

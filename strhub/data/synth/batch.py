@@ -49,22 +49,22 @@ def render_batch(
         plans(seed, index, difficulty=difficulty, words=words, fonts=fonts, vertical=vertical) for index in indices
     ]
     firsts = [next(attempts) for attempts in series]
-    images = develop(sketch(firsts).to(device), size, lambda place: next(series[place]))
+    images = develop(sketch(firsts).to(device), size, lambda key: next(series[key]))
     return images, [plan.label for plan in firsts]
 
 
 @dataclass
 class Sketch(Tensors):
-    """A batch of plans in packs of similar size, and which places in the batch each has."""
+    """A batch of plans in packs of similar size, which places in the batch each has, and what to call the words by."""
 
     packs: list[Pack]
     places: list[Tensor]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.places))
+    keys: list[int]
 
 
-def sketch(batch: Sequence[Plan]) -> Sketch:
+def sketch(batch: Sequence[Plan], keys: Sequence[int] | None = None) -> Sketch:
+    """Packs plans; by default the keys are their places in the batch."""
+
     def bulk(place: int) -> tuple[bool, int]:
         width, height = batch[place].view.size
         return batch[place].is_column, width * height
@@ -74,19 +74,20 @@ def sketch(batch: Sequence[Plan]) -> Sketch:
         if not chunks or len(chunks[-1]) == CHUNK or batch[chunks[-1][0]].is_column != batch[place].is_column:
             chunks.append([])
         chunks[-1].append(place)
-    return Sketch([pack([batch[place] for place in chunk]) for chunk in chunks], [torch.tensor(c) for c in chunks])
+    packs = [pack([batch[place] for place in chunk]) for chunk in chunks]
+    return Sketch(packs, [torch.tensor(chunk) for chunk in chunks], list(range(len(batch)) if keys is None else keys))
 
 
 def develop(sketched: Sketch, size: tuple[int, int], again: Callable[[int], Plan]) -> Tensor:
-    """Pictures (N, 3, H, W) in [-1, 1] where the sketch is; `again` plans those plainer that cannot be read."""
-    images = torch.empty(len(sketched), 3, *size, device=sketched.packs[0].sizes.device)
+    """Pictures (N, 3, H, W) in [-1, 1] where the sketch is; `again` plans the words plainer that cannot be read."""
+    images = torch.empty(len(sketched.keys), 3, *size, device=sketched.packs[0].sizes.device)
     found = []
     for packed, places in zip(sketched.packs, sketched.places, strict=True):
         images[places], readable = compose_pack(packed, size)
         found.append(places[~readable])
     if failed := torch.cat(found).tolist():
-        rest = sketch([again(place) for place in failed]).to(images.device)
-        images[failed] = develop(rest, size, lambda place: again(failed[place]))
+        keys = [sketched.keys[place] for place in failed]
+        images[failed] = develop(sketch([again(key) for key in keys], keys).to(images.device), size, again)
     return images
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from strhub.data.labels import LabelRules
 from strhub.data.synth.fonts import FontBook
-from strhub.data.synth.plan import choose
-from strhub.data.synth.render import render_word
+from strhub.data.synth.plan import Draft, Plan, choose, plans
+from strhub.data.synth.render import paint
 from strhub.data.synth.words import WordSource
+
+if TYPE_CHECKING:
+    from strhub.data.synth.batch import Sketch
 
 # A CTC network reads nothing for tens of thousands of pictures, and the harder they are the longer; short clean words
 # bring it over that.
@@ -38,6 +44,8 @@ class RenderedDataset(Dataset):
         fonts: a folder of fonts to draw with, instead of the vendored ones.
         vertical: share of the words, of those that can, which stand in a column; their pictures are tall.
         words_per_line: at most, joined by blanks; by default 3 where labels keep the blank, 1 of a file of words.
+        on_device: items hold a Draft in place of a picture, for `develop` to paint by the batch; auto where there is a
+            CUDA device. The transform is not applied.
 
     Raises:
         ValueError: for arguments out of range, for rules under which no label could be right, and if no font can draw
@@ -57,6 +65,7 @@ class RenderedDataset(Dataset):
         fonts: str | Path | None = None,
         vertical: float = 0.0,
         words_per_line: int | None = None,
+        on_device: bool | str = False,
     ) -> None:
         if count < 1 or warmup < 0:
             raise ValueError(f'count is {count} and warmup {warmup}: expected at least 1 and at least 0')
@@ -64,9 +73,12 @@ class RenderedDataset(Dataset):
             raise ValueError(f'difficulty is {difficulty}: expected 0 to 1')
         if not 0 <= vertical <= 1:
             raise ValueError(f'vertical is {vertical}: expected 0 to 1')
+        if on_device not in (True, False, 'auto'):
+            raise ValueError(f'on_device is {on_device!r}: expected true, false or auto')
         if rules.warning:
             raise ValueError(rules.warning)
         self.rules = rules
+        self.on_device = torch.cuda.is_available() if on_device == 'auto' else bool(on_device)
         # A folded word may lose letters: the last one of ΟΔΟΣ, where ς is not in the charset.
         self._strict = LabelRules(
             rules.charset,
@@ -99,9 +111,19 @@ class RenderedDataset(Dataset):
         return self.difficulty * min(1.0, key / self.warmup) ** 2 if self.warmup else self.difficulty
 
     def __getitem__(self, key: int) -> tuple[Any, str]:
+        attempts, label = self.attempts(key)
+        if self.on_device:
+            return Draft(next(attempts), key), label
+        image, _ = paint(attempts)
+        if self.transform is None:
+            return image, label
+        return self.transform(image, np.random.default_rng((self.seed % 2**64, key % 2**64))), label
+
+    def attempts(self, key: int) -> tuple[Iterator[Plan], str]:
+        """Plans for the word, each plainer than the one before, and its label."""
         for redraw in range(MAX_REDRAWS):
             # a word that the rules drop is drawn again, in a series of its own
-            image, raw = render_word(
+            series = plans(
                 self.seed + (redraw << 48),
                 key,
                 difficulty=self.difficulty_of(key),
@@ -109,13 +131,26 @@ class RenderedDataset(Dataset):
                 fonts=self.fonts,
                 vertical=self.vertical,
             )
-            if label := self._strict(raw):
-                break
-        else:
-            raise ValueError(f'the label rules dropped {MAX_REDRAWS} words in a row, the last one {raw!r}: loosen them')
-        if self.transform is None:
-            return image, label
-        return self.transform(image, np.random.default_rng((self.seed % 2**64, key % 2**64))), label
+            first = next(series)
+            if label := self._strict(first.label):
+                return chain((first,), series), label
+        raise ValueError(
+            f'the label rules dropped {MAX_REDRAWS} words in a row, the last one {first.label!r}: loosen them'
+        )
+
+    def develop(self, sketched: Sketch, size: tuple[int, int]) -> Tensor:
+        """Pictures (N, 3, H, W) in [-1, 1] of a batch of drafts, on the device where the sketch is."""
+        from strhub.data.synth.batch import develop
+
+        series: dict[int, Iterator[Plan]] = {}
+
+        def again(key: int) -> Plan:
+            if key not in series:
+                series[key], _ = self.attempts(key)
+                next(series[key])
+            return next(series[key])
+
+        return develop(sketched, size, again)
 
 
 def both_cases(charset: str) -> str:

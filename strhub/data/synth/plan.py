@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -49,6 +50,13 @@ class Plan:
     sensor: Sensor = field(default_factory=Sensor)
     is_certain: bool = False  # readable without a look at it
     is_column: bool = False  # from top to bottom: painted as a line from left to right, then mirrored at the diagonal
+
+
+class Draft(NamedTuple):
+    """A word of a data set that is painted later, with others: its first plan, and its key if it needs another."""
+
+    plan: Plan
+    key: int
 
 
 @cache

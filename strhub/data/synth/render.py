@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import cv2
@@ -10,7 +11,7 @@ from PIL import Image
 
 from strhub.data.synth.compose import compose
 from strhub.data.synth.fonts import FontBook
-from strhub.data.synth.plan import plans
+from strhub.data.synth.plan import Plan, plans
 from strhub.data.synth.words import WordSource
 
 LEAST_CONTRAST = 28.0  # of 255, between the letters and what is next to them
@@ -41,7 +42,12 @@ def render_word(
     Returns:
         An RGB picture of the size that cropped words have (mostly 16 to 80 pixels high), and its label.
     """
-    for plan in plans(seed, index, difficulty=difficulty, words=words, fonts=fonts, vertical=vertical):
+    return paint(plans(seed, index, difficulty=difficulty, words=words, fonts=fonts, vertical=vertical))
+
+
+def paint(attempts: Iterable[Plan]) -> tuple[Image.Image, str]:
+    """The picture by the first plan that leaves the word readable, and its label."""
+    for plan in attempts:
         pixels, coverage = compose(plan)
         if plan.is_certain or is_readable(pixels, coverage):
             break
