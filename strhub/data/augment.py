@@ -1,16 +1,95 @@
-"""RandAugment for words: https://arxiv.org/abs/1909.13719, with operations and ranges that leave a word readable."""
+"""RandAugment for words: https://arxiv.org/abs/1909.13719, with operations and ranges that leave a word readable.
+
+All movements of a word and its resize are one step, and effects (see strhub.data.effects) are done at the size at which
+the word will be seen.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
+import cv2
 import numpy as np
-from PIL import Image, ImageChops, ImageEnhance, ImageFilter
+import torch
+from PIL import Image
+from torch.nn import functional as F
 
-VALUES = np.arange(256)
-BAND_STARTS = np.array([0, 256, 512], dtype=np.uint16)
-Operation = Callable[[Image.Image, float, np.random.Generator], Image.Image]
+from strhub.data.effects import EFFECTS, Effect, Scale, signed
+
+
+class Place(NamedTuple):
+    """Where a word lies on its canvas: its point (x, y) at (ax + by + left, cx + dy + top)."""
+
+    a: float
+    b: float
+    c: float
+    d: float
+    left: float
+    top: float
+    width: int  # of the canvas
+    height: int
+    is_cubic: bool = False  # how its pixels are interpolated
+
+    def mapped(self, a: float, b: float, c: float, d: float, rng: np.random.Generator) -> Place:
+        """(x, y) of the canvas to (ax + by, cx + dy) of one that holds the whole, for a word cut off is another."""
+        xs = [a * x + b * y for x in (0, self.width) for y in (0, self.height)]
+        ys = [c * x + d * y for x in (0, self.width) for y in (0, self.height)]
+        return Place(
+            a=a * self.a + b * self.c,
+            b=a * self.b + b * self.d,
+            c=c * self.a + d * self.c,
+            d=c * self.b + d * self.d,
+            left=a * self.left + b * self.top - min(xs),
+            top=c * self.left + d * self.top - min(ys),
+            width=math.ceil(max(xs) - min(xs)),
+            height=math.ceil(max(ys) - min(ys)),
+            is_cubic=bool(rng.random() < 0.5),
+        )
+
+    def shifted(self, right: float, down: float, rng: np.random.Generator) -> Place:
+        """Moved on the canvas, beyond whose edge some of it may be."""
+        return self._replace(left=self.left + right, top=self.top + down, is_cubic=bool(rng.random() < 0.5))
+
+    def scaled(self, width: int, height: int) -> Place:
+        """On a canvas that is resized."""
+        x, y = width / self.width, height / self.height
+        a, b, c, d, left, top = self[:6]
+        return Place(a * x, b * x, c * y, d * y, left * x, top * y, width, height, self.is_cubic)
+
+    def of_one_scaled(self, x: float, y: float) -> Place:
+        """The place, if the picture comes (x, y) times as large."""
+        return self._replace(a=self.a / x, b=self.b / y, c=self.c / x, d=self.d / y)
+
+
+Move = Callable[[Place, float, np.random.Generator], Place]
+
+
+def rotate(place: Place, level: float, rng: np.random.Generator) -> Place:
+    angle = math.radians(signed(30 * level, rng))
+    return place.mapped(math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle), rng)
+
+
+def shear_x(place: Place, level: float, rng: np.random.Generator) -> Place:
+    return place.mapped(1, signed(0.9 * level, rng), 0, 1, rng)
+
+
+def shear_y(place: Place, level: float, rng: np.random.Generator) -> Place:
+    # a word is wide: its ends move far
+    return place.mapped(1, 0, signed(0.3 * level, rng), 1, rng)
+
+
+def translate_x(place: Place, level: float, rng: np.random.Generator) -> Place:
+    # a tenth of the width is about half a character
+    return place.shifted(signed(0.1 * level * place.width, rng), 0, rng)
+
+
+def translate_y(place: Place, level: float, rng: np.random.Generator) -> Place:
+    return place.shifted(0, signed(0.3 * level * place.height, rng), rng)
+
+
+MOVES: tuple[Move, ...] = (rotate, shear_x, shear_y, translate_x, translate_y)
 
 
 class RandAugment:
@@ -23,9 +102,10 @@ class RandAugment:
     """
 
     def __init__(self, count: int = 3, magnitude: float = 5, *, probability: float = 0.5) -> None:
-        if not 0 <= count <= len(OPERATIONS) or not 0 <= magnitude <= 10 or not 0 <= probability <= 1:
+        operations = len(EFFECTS) + len(MOVES)
+        if not 0 <= count <= operations or not 0 <= magnitude <= 10 or not 0 <= probability <= 1:
             raise ValueError(
-                f'RandAugment takes 0 to {len(OPERATIONS)} operations, magnitude 0 to 10 and probability 0 to 1, '
+                f'RandAugment takes 0 to {operations} operations, magnitude 0 to 10 and probability 0 to 1, '
                 f'got {count}, {magnitude} and {probability}'
             )
         self.count = count
@@ -33,129 +113,74 @@ class RandAugment:
         self.probability = probability
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        chosen = rng.permutation(len(OPERATIONS))[: self.count]
-        for index, chance in zip(chosen, rng.random(self.count), strict=True):
-            if chance < self.probability:
-                image = OPERATIONS[index](image, self.level, rng)
-        return image
+        """The picture at its own scale, on a canvas that holds the whole word."""
+        effects, moves = self.draw(rng)
+        place = self._place(image.width, image.height, moves, rng)
+        pixels = self._affected(np.asarray(image), effects, rng)
+        return Image.fromarray(_placed(pixels, place) if moves else pixels)
+
+    def resized(self, pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        """The same, and resized to (height, width): pixels (h, w, 3) -> planes (3, height, width), RGB bytes."""
+        effects, moves = self.draw(rng)
+        height, width = pixels.shape[:2]
+        place = self._place(width, height, moves, rng).scaled(size[1], size[0])
+        # Resized with care to what it takes up of the canvas, so that it can then be moved with little; effects come
+        # before or after that, whichever is less work.
+        seen = _seen(height, place.b, place.d), _seen(width, place.a, place.c)
+        scale = seen[1] / width, seen[0] / height
+        if scale[0] * scale[1] > 1:
+            planes = resize(self._affected(pixels, effects, rng), *seen)
+        else:
+            planes = resize(pixels, *seen)
+            if effects:
+                planes = _planes(self._affected(cv2.merge(list(planes)), effects, rng, scale))
+        return _planes(_placed(cv2.merge(list(planes)), place.of_one_scaled(*scale))) if moves else planes
+
+    def draw(self, rng: np.random.Generator) -> tuple[list[Effect], list[Move]]:
+        """What to do, in this order: effects do not ask where the word is."""
+        chosen = rng.permutation(len(EFFECTS) + len(MOVES))[: self.count].tolist()
+        chances = rng.random(self.count).tolist()
+        drawn = [index for index, chance in zip(chosen, chances, strict=True) if chance < self.probability]
+        first = len(EFFECTS)
+        return [EFFECTS[i] for i in drawn if i < first], [MOVES[i - first] for i in drawn if i >= first]
+
+    def _place(self, width: int, height: int, moves: list[Move], rng: np.random.Generator) -> Place:
+        place = Place(1, 0, 0, 1, 0, 0, width, height)
+        for move in moves:
+            place = move(place, self.level, rng)
+        return place
+
+    def _affected(
+        self, pixels: np.ndarray, effects: list[Effect], rng: np.random.Generator, scale: Scale = (1, 1)
+    ) -> np.ndarray:
+        for effect in effects:
+            pixels = effect(pixels, self.level, rng, scale)
+        return pixels
 
 
-def _signed(value: float, rng: np.random.Generator) -> float:
-    return value if rng.random() < 0.5 else -value
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels (h, w, 3) -> planes (3, height, width), as by Pillow's bicubic, off by one at most."""
+    planes = pixels.transpose(2, 0, 1)
+    if planes.shape[1:] == (height, width):
+        return planes
+    # a row of calls on tensors would take as long as the resize itself
+    batch = torch.from_numpy(planes[None])
+    return F.interpolate(batch, (height, width), mode='bicubic', antialias=True).numpy()[0]
 
 
-def _warp(image: Image.Image, matrix: tuple[float, float, float, float], rng: np.random.Generator) -> Image.Image:
-    """Maps (x, y) to (ax + by, cx + dy) on a canvas that holds the whole result, for a word cut off is another word."""
-    a, b, c, d = matrix
-    width, height = image.size
-    xs = [a * x + b * y for x in (0, width) for y in (0, height)]
-    ys = [c * x + d * y for x in (0, width) for y in (0, height)]
-    size = (math.ceil(max(xs) - min(xs)), math.ceil(max(ys) - min(ys)))
-    det = a * d - b * c
-    inverse = (d / det, -b / det, -c / det, a / det)  # PIL asks where each pixel of the result comes from
-    left, top = min(xs), min(ys)
-    back = (
-        *(inverse[0], inverse[1], inverse[0] * left + inverse[1] * top),
-        *(inverse[2], inverse[3], inverse[2] * left + inverse[3] * top),
-    )
-    return _affine(image, size, back, rng)
+def _planes(pixels: np.ndarray) -> np.ndarray:
+    return pixels.transpose(2, 0, 1)
 
 
-def _affine(
-    image: Image.Image, size: tuple[int, int], back: tuple[float, ...], rng: np.random.Generator
-) -> Image.Image:
-    resample = Image.Resampling.BILINEAR if rng.random() < 0.5 else Image.Resampling.BICUBIC
-    mean = image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-    return image.transform(size, Image.Transform.AFFINE, back, resample, fillcolor=mean)
+def _seen(side: int, x: float, y: float) -> int:
+    """How long a side of a picture is on a canvas where each of its pixels is (x, y) long."""
+    return max(1, round(side * math.hypot(x, y)))
 
 
-def rotate(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    angle = math.radians(_signed(30 * level, rng))
-    return _warp(image, (math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)), rng)
-
-
-def shear_x(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return _warp(image, (1, _signed(0.9 * level, rng), 0, 1), rng)
-
-
-def shear_y(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    # a word is wide: its ends move far
-    return _warp(image, (1, 0, _signed(0.3 * level, rng), 1), rng)
-
-
-def translate_x(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    # a tenth of the width is about half a character
-    return _affine(image, image.size, (1, 0, _signed(0.1 * level * image.width, rng), 0, 1, 0), rng)
-
-
-def translate_y(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return _affine(image, image.size, (1, 0, 0, 0, 1, _signed(0.3 * level * image.height, rng)), rng)
-
-
-def _map_values(image: Image.Image, table: np.ndarray) -> Image.Image:
-    """Replaces each value by that of `table`, (256,) or (3, 256) for one per band; quicker than Image.point."""
-    pixels = np.asarray(image)
-    mapped = table[pixels] if table.ndim == 1 else table.ravel()[pixels + BAND_STARTS]
-    return Image.fromarray(mapped)
-
-
-def autocontrast(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    low, high = np.array(image.getextrema(), dtype=np.float32).T[:, :, None]
-    table = (VALUES - low) * (255 / np.maximum(high - low, 1))
-    return _map_values(image, table.clip(0, 255).astype(np.uint8))
-
-
-def equalize(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    below = np.array(image.histogram()).reshape(3, 256).cumsum(1)
-    first = below[np.arange(3), (below > 0).argmax(1)][:, None]  # pixels of the darkest value, which becomes 0
-    table = (below - first) * (255 / np.maximum(below[:, -1:] - first, 1))
-    return _map_values(image, table.clip(0, 255).astype(np.uint8))
-
-
-def invert(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageChops.invert(image)
-
-
-def posterize(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    step = 2 ** round(4 * level)
-    return _map_values(image, (VALUES // step * step).astype(np.uint8))
-
-
-def solarize(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return _map_values(image, np.where(256 * (1 - level) > VALUES, VALUES, 255 - VALUES).astype(np.uint8))
-
-
-def colour(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Color(image).enhance(1 + _signed(0.9 * level, rng))
-
-
-def contrast(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Contrast(image).enhance(1 + _signed(0.9 * level, rng))
-
-
-def brightness(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Brightness(image).enhance(1 + _signed(0.9 * level, rng))
-
-
-def sharpness(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Sharpness(image).enhance(1 + _signed(0.9 * level, rng))
-
-
-def gaussian_blur(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    # radius in units of a 32-pixel line: beyond 2 of them strokes run together
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2 * level) * min(image.size) / 32))
-
-
-def poisson_noise(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    """Photon noise: its variance grows with the light; the normal approximation, which is far quicker to draw."""
-    light = np.asarray(image, dtype=np.float32)
-    spread = np.float32(rng.uniform(0, 50 * level) / math.sqrt(255))  # in grey levels, at white
-    noise = rng.standard_normal(light.shape, dtype=np.float32) * np.sqrt(light) * spread
-    return Image.fromarray((light + noise).clip(0, 255).astype(np.uint8))
-
-
-OPERATIONS: tuple[Operation, ...] = (
-    *(autocontrast, equalize, invert, posterize, solarize),
-    *(rotate, shear_x, shear_y, translate_x, translate_y),
-    *(colour, contrast, brightness, sharpness, gaussian_blur, poisson_noise),
-)
+def _placed(pixels: np.ndarray, place: Place) -> np.ndarray:
+    """The canvas with the picture; around it is the picture's mean colour."""
+    a, b, c, d, left, top, width, height, is_cubic = place
+    # OpenCV counts from the middle of the first pixel, not from its corner.
+    matrix = np.array(((a, b, left + (a + b - 1) / 2), (c, d, top + (c + d - 1) / 2)))
+    flags = cv2.INTER_CUBIC if is_cubic else cv2.INTER_LINEAR
+    return cv2.warpAffine(pixels, matrix, (width, height), flags=flags, borderValue=cv2.mean(pixels))

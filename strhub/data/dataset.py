@@ -81,6 +81,14 @@ class LmdbDataset(WordDataset):
     def raw_label(self, record: int) -> str:
         return self._reader.label(record) or ''
 
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Path, str]]:
+        from strhub.data.lmdb import decode, image_key, label_key
+
+        records = self._records[indices].tolist()
+        values = self._reader.values([*map(image_key, records), *map(label_key, records)])
+        labels = [decode(value or b'') or '' for value in values[len(records) :]]
+        return [(image or b'', label) for image, label in zip(values, labels, strict=False)]
+
     def name_of(self, index: int) -> str:
         return f'{self.root}#image-{self._records[index]:09d}'
 
@@ -136,10 +144,18 @@ class TreeDataset(Dataset):
     def __getitem__(self, key: int) -> tuple[Any, str]:
         return self.item(key % len(self), key)
 
+    def __getitems__(self, keys: Sequence[int]) -> list[tuple[Any, str]]:
+        return self.items([(key % len(self), key) for key in keys])
+
     def item(self, index: int, key: int) -> tuple[Any, str]:
         """The picture and label of `index`, with the randomness of (seed, key)."""
         part, index = self._locate(index)
         return part.item(index, key)
+
+    def items(self, places: Sequence[tuple[int, int]]) -> list[tuple[Any, str]]:
+        """`item(index, key)` of each pair."""
+        located = [self._locate(index) for index, _ in places]
+        return items_of([(part, index, key) for (part, index), (_, key) in zip(located, places, strict=True)])
 
     def _locate(self, index: int) -> tuple[WordDataset, int]:
         at = bisect_right(self._ends, index)
@@ -168,6 +184,18 @@ class TreeDataset(Dataset):
     def label(self, index: int) -> str:
         part, index = self._locate(index)
         return part.label(index)
+
+
+def items_of(places: Sequence[tuple[WordDataset | TreeDataset, int, int]]) -> list[tuple[Any, str]]:
+    """`part.item(index, key)` of each (part, index, key): those of a part together, which is quicker."""
+    groups: dict[int, list[int]] = {}
+    for at, (part, _, _) in enumerate(places):
+        groups.setdefault(id(part), []).append(at)
+    found: dict[int, tuple[Any, str]] = {}
+    for group in groups.values():
+        part = places[group[0]][0]
+        found.update(zip(group, part.items([places[at][1:] for at in group]), strict=True))
+    return [found[at] for at in range(len(places))]
 
 
 def find_sets(root: str | Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -98,6 +98,14 @@ class LmdbReader:
         """The value of any key, None if there is none."""
         return self._get(key)
 
+    def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key, in one transaction: each takes longer than many values."""
+        try:
+            with self._env().begin() as txn:
+                return list(map(txn.get, keys))
+        except lmdb.Error as error:
+            raise self._damaged(error) from None
+
     def image(self, record: int) -> bytes | None:
         return self._get(image_key(record))
 
@@ -147,11 +155,7 @@ class LmdbReader:
         return self._handle.env
 
     def _get(self, key: bytes) -> bytes | None:
-        try:
-            with self._env().begin() as txn:
-                return txn.get(key)
-        except lmdb.Error as error:
-            raise self._damaged(error) from None
+        return self.values([key])[0]
 
     def _damaged(self, error: lmdb.Error) -> ValueError:
         return ValueError(f'{self.path} is damaged ({_reason(error, self.path)}): copy or make it again')

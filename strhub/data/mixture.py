@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -13,7 +13,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from strhub.data.base import WordDataset
-from strhub.data.dataset import TreeDataset
+from strhub.data.dataset import TreeDataset, items_of
 from strhub.data.labels import tally
 from strhub.data.sampler import permuted
 
@@ -81,6 +81,13 @@ class MixtureDataset(Dataset):
         name, index = self.locate(key)
         part = self.parts[name]
         return part.item(index, key) if has_records(part) else part[index]
+
+    def __getitems__(self, keys: Sequence[int]) -> list[tuple[Any, str]]:
+        """`self[key]` of each key, sooner."""
+        located = [(self.parts[name], index) for name, index in map(self.locate, keys)]
+        read = [(part, index, key) for (part, index), key in zip(located, keys, strict=True) if has_records(part)]
+        items = iter(items_of(read))
+        return [next(items) if has_records(part) else part[index] for part, index in located]
 
     def drawn(self, keys: int) -> list[int]:
         """How many words of each source are among the first `keys`.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from strhub.data.augment import RandAugment
 from strhub.data.picture import MAX_PIXELS, UnreadablePictureError, image_size, open_image, to_rgb
 
 __all__ = [
@@ -22,14 +22,17 @@ __all__ = [
     'to_rgb',
 ]
 
-MAX_SIDE = 4096  # of a picture to be turned or sheared: a strip of 60000 x 10 would become a square of gigabytes
+MAX_SIDE = 4096  # of a picture to be turned: a strip of 60000 x 10 would become a square of gigabytes
 
+# Of the size to come, what is left of a JPEG that is decoded reduced: 2 grey levels are then between it and the whole
+# one, on average; with 1 it would be 3, with 2 it would be 1.5 and pay half as often.
+DETAIL = 1.5
 # 0...255 -> [-1, 1] by the very operations of torchvision; looking a pixel up costs a third of computing it
 SCALED = torch.arange(256, dtype=torch.float32).div(255).sub(0.5).div(0.5).numpy()
 
 
 class WordTransform:
-    """Picture -> (3, H, W) float in [-1, 1]: augment (option), turn (option), resize bicubic, scale.
+    """Picture -> (3, H, W) float in [-1, 1]: turn (option), augment (option), resize bicubic, scale.
 
     Without augmentation the numbers are exactly those of torchvision's Resize, ToTensor and Normalize(0.5, 0.5).
     """
@@ -39,22 +42,52 @@ class WordTransform:
             raise ValueError(f'img_size is {list(img_size)}: expected [height, width] in pixels, e.g. [32, 128]')
         self.height, self.width = (int(side) for side in img_size)
         self.rotation = rotation
-        self.augment = RandAugment() if augment else None
+        self.augment = None
+        if augment:
+            from strhub.data.augment import RandAugment  # of OpenCV, which reading does without
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
-        """Transforms a picture; `rng` is where augmentation takes its randomness from (default: a fresh one)."""
-        image = to_rgb(image)
-        if (self.augment is not None or self.rotation) and max(image.size) > MAX_SIDE:
-            image = image.reduce(-(-max(image.size) // MAX_SIDE))
+            self.augment = RandAugment()
+
+    def open(self, source: bytes | str | Path, *, name: str = '') -> Image.Image | np.ndarray:
+        """Decodes a picture for this transform: by `open_image`, or faster where augmentation hides the difference.
+
+        Raises:
+            UnreadablePictureError: one sentence, beginning with the name.
+        """
+        if self.augment is None or self.rotation:
+            return open_image(source, name=name)
+        from strhub.data.pixels import open_pixels
+
+        return open_pixels(source, name=name, enough=(int(DETAIL * self.width), int(DETAIL * self.height)))
+
+    def __call__(self, image: Image.Image | np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
+        """Transforms a picture, or what `open` made of it.
+
+        Args:
+            image: of any mode; an array is RGB, (h, w, 3) bytes.
+            rng: where augmentation takes its randomness from (default: a fresh one).
+        """
+        size = self.height, self.width
         if self.augment is not None:
-            # A photograph's detail does not survive the resize below, yet each operation would have to carry it.
-            factor = min(image.width // (2 * self.width), image.height // (2 * self.height))
-            image = self.augment(image.reduce(factor) if factor > 1 else image, rng or np.random.default_rng())
-        if self.rotation:
-            image = image.rotate(self.rotation, expand=True)
-        image = image.resize((self.width, self.height), Image.Resampling.BICUBIC)
-        planes = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
-        return torch.from_numpy(SCALED.take(planes))
+            pixels = image if isinstance(image, np.ndarray) else np.array(self._turned(image))
+            planes = self.augment.resized(pixels, size, rng or np.random.default_rng())
+        else:
+            image = self._turned(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
+            planes = np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        return to_tensor(planes)
+
+    def _turned(self, image: Image.Image) -> Image.Image:
+        image = to_rgb(image)
+        if not self.rotation:
+            return image
+        if max(image.size) > MAX_SIDE:
+            image = image.reduce(-(-max(image.size) // MAX_SIDE))
+        return image.rotate(self.rotation, expand=True)
+
+
+def to_tensor(planes: np.ndarray) -> Tensor:
+    """Bytes (3, H, W) -> float in [-1, 1]."""
+    return torch.from_numpy(SCALED.take(np.ascontiguousarray(planes)))
 
 
 def get_transform(img_size: Sequence[int], augment: bool = False, rotation: float = 0) -> WordTransform:
@@ -62,7 +95,7 @@ def get_transform(img_size: Sequence[int], augment: bool = False, rotation: floa
 
     Args:
         img_size: height and width in pixels.
-        augment: RandAugment for text, in training.
+        augment: RandAugment for words, in training.
         rotation: degrees by which each picture is turned counter-clockwise first; the whole of it is kept.
     """
     return WordTransform(img_size, augment=augment, rotation=rotation)

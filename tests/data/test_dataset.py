@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pictures import make_picture
 from torch.utils.data import DataLoader
 
+from strhub.data import base
 from strhub.data.convert.folder import folder
 from strhub.data.convert.write import write_words
 from strhub.data.dataset import FolderDataset, LmdbDataset, TreeDataset, build_tree_dataset, find_sets
@@ -397,6 +398,44 @@ def test_a_data_set_survives_pickling(tmp_path, make_lmdb):
     copy = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(copy[0][0], dataset[0][0])
     assert copy.unreadable == dataset.unreadable
+
+
+# Many items at once
+
+
+@pytest.mark.parametrize('replace', [False, True])
+def test_many_items_are_what_each_is(tmp_path, make_lmdb, make_folder, replace, monkeypatch):
+    make_lmdb(tmp_path / 'a', [f'a{i}' for i in range(23)], [3, 4, 20])
+    make_folder(tmp_path / 'b', [f'b{i}' for i in range(5)], [0])
+    dataset = build_tree_dataset(tmp_path, RULES, AUGMENT, replace_unreadable=replace, seed=3)
+    keys = np.random.default_rng(0).integers(0, 1000, 60).tolist()
+    alone = [dataset[key] for key in keys]
+    for large in (base.LARGE, 1):  # together, and one after the other
+        monkeypatch.setattr(base, 'LARGE', large)
+        together = dataset.__getitems__(keys)
+        assert [label for _, label in together] == [label for _, label in alone]
+        for (image, _), (expected, _) in zip(together, alone, strict=True):
+            assert torch.equal(image, expected)
+    assert dataset.parts[0].__getitems__(keys[:3])[1][1] == dataset.parts[0][keys[1]][1]
+
+
+def test_an_item_depends_on_seed_and_key_alone(tmp_path, make_lmdb):
+    root = make_lmdb(tmp_path / 'a', list('abc'))
+    first, again, other = (build_tree_dataset(root, RULES, AUGMENT, seed=seed) for seed in (1, 1, 2))
+    drawn = [first[key][0] for key in (4, 1, 301, 2**70 + 1)]
+    assert all(
+        torch.equal(again[key][0], image) for key, image in zip((2**70 + 1, 301, 1, 4), drawn[::-1], strict=True)
+    )
+    distinct = {image.numpy().tobytes() for image in (first[3 * epoch][0] for epoch in range(30))}
+    assert len(distinct) > 20  # each epoch another one
+    assert any(not torch.equal(first[3 * epoch][0], other[3 * epoch][0]) for epoch in range(5))
+
+
+def test_a_transform_without_its_own_way_to_open_is_given_pictures(tmp_path, make_lmdb):
+    seen = []
+    dataset = build_tree_dataset(make_lmdb(tmp_path / 'a', list('ab')), RULES, lambda image, rng: seen.append(image))
+    assert [label for _, label in dataset] == ['a', 'b']
+    assert [image.size for image in seen] == [(40, 16)] * 2
 
 
 # The real sets
