@@ -34,10 +34,14 @@ def _seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """A door that sets up the log must not make the next test's door talk."""
+def _own_process() -> Iterator[None]:
+    """What a door sets for its process, the log and the arithmetic, it must not set for the next test."""
     root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
+    handlers = root.handlers[:]
+    loggers = [root, *map(logging.getLogger, list(root.manager.loggerDict))]
+    levels = [logger.level for logger in loggers]
     yield
-    root.setLevel(level)
     root.handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    torch.set_flush_denormal(False)
