@@ -128,10 +128,11 @@ OPERATIONS: tuple[Operation, ...] = (
 def augment(
     image: Image.Image, rng: np.random.Generator, *, count: int = 3, level: float = 0.5, probability: float = 0.5
 ) -> Image.Image:
-    chosen = rng.permutation(len(OPERATIONS))[:count]
-    for index, chance in zip(chosen, rng.random(count), strict=True):
+    chances, left = rng.random(2 * count), list(OPERATIONS)
+    chosen = [left.pop(int(chance * len(left))) for chance in chances[:count]]
+    for operation, chance in zip(chosen, chances[count:], strict=True):
         if chance < probability:
-            image = OPERATIONS[index](image, level, rng)
+            image = operation(image, level, rng)
     return image
 
 

@@ -138,9 +138,12 @@ class RandAugment:
 
     def draw(self, rng: np.random.Generator) -> tuple[list[Effect], list[Move]]:
         """What to do, in this order: effects do not ask where the word is."""
-        chosen = rng.permutation(len(EFFECTS) + len(MOVES))[: self.count].tolist()
-        chances = rng.random(self.count).tolist()
-        drawn = [index for index, chance in zip(chosen, chances, strict=True) if chance < self.probability]
+        chances = rng.random(2 * self.count).tolist()
+        left = list(range(len(EFFECTS) + len(MOVES)))
+        chosen = [left.pop(int(chance * len(left))) for chance in chances[: self.count]]
+        drawn = [
+            index for index, chance in zip(chosen, chances[self.count :], strict=True) if chance < self.probability
+        ]
         first = len(EFFECTS)
         return [EFFECTS[i] for i in drawn if i < first], [MOVES[i - first] for i in drawn if i >= first]
 

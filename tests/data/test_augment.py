@@ -55,9 +55,10 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 
 
 def seeds_of(*names: str, total: int) -> list[int]:
-    """Of generators that draw, as the first operations, these in this order."""
-    drawn = ((seed, np.random.default_rng(seed).permutation(len(NAMES))) for seed in count())
-    found = (seed for seed, order in drawn if [NAMES[at] for at in order[: len(names)]] == [*names])
+    """Of generators that draw these operations, in this order."""
+    augment = RandAugment(len(names), probability=1)
+    drawn = ((seed, augment.draw(np.random.default_rng(seed))) for seed in count())
+    found = (seed for seed, (effects, moves) in drawn if [one.__name__ for one in (*effects, *moves)] == [*names])
     return list(islice(found, total))
 
 
