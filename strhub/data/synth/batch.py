@@ -136,8 +136,8 @@ def _spread(fields: Fields, packed: Pack) -> Tensor:
     """Fields over their whole pictures, (F, 1, H, W)."""
     (height, width), sizes = packed.canvas, packed.sizes[fields.owners]
     (ramp_x, ramp_y), (widths, heights), (wide, high) = (pair.unbind(1) for pair in (fields.ramps, sizes, fields.sizes))
-    columns = filters.enlarging(wide, widths, fields.is_cubic, fields.grids.shape[2], width)
-    rows = filters.enlarging(high, heights, fields.is_cubic, fields.grids.shape[1], height)
+    columns = filters.enlarging(wide, widths, fields.grids.shape[2], width)
+    rows = filters.enlarging(high, heights, fields.grids.shape[1], height)
     x = ramp_x[:, None] * (torch.arange(width, device=sizes.device) * 2 / widths[:, None] - 1)
     y = ramp_y[:, None] * (torch.arange(height, device=sizes.device) * 2 / heights[:, None] - 1)
     return (rows @ fields.grids @ columns.mT + x[:, None] + y[:, :, None]).unsqueeze(1)

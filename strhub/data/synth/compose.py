@@ -17,9 +17,9 @@ SHARES = (np.arange(256) / 255).astype(np.float32)  # uint8 coverage as a share
 def compose(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """The picture, uint8 RGB (h, w, 3), and where the letters are in it, uint8 (h, w)."""
     size = plan.view.size
-    picture = np.repeat(_row(plan.ground.colour, size), size[1], axis=0)
+    picture = _full(plan.ground.colour, size)
     for field, colour in plan.ground.textures:
-        picture += _wide(spread(field, size)) * _row(colour, size)
+        picture += _wide(spread(field, size)) * _full(colour, size)
     for shape in plan.ground.shapes:
         _lay(picture, draw(shape, size), shape.colour)
     for layer in plan.layers[:-1]:
@@ -31,7 +31,7 @@ def compose(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     else:
         field, strength = plan.wear
         faded = _wide(spread(field, size) * np.float32(strength))
-        faded += _row(letters.colour, size)
+        faded += _full(letters.colour, size)
         _lay(picture, coverage, faded)
     _light(picture, plan.light)
     return _sense(_blur(picture, plan.lens), plan.sensor), coverage
@@ -63,7 +63,7 @@ def spread(field: Field, size: Size) -> np.ndarray:
     """A field over the whole picture, (h, w)."""
     if isinstance(field, Ramp):
         return _steps(size[1], field.y)[:, None] + _steps(size[0], field.x)
-    return cv2.resize(field.grid, size, interpolation=cv2.INTER_CUBIC if field.is_cubic else cv2.INTER_LINEAR)
+    return cv2.resize(field.grid, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _steps(count: int, end: float) -> np.ndarray:
@@ -72,19 +72,21 @@ def _steps(count: int, end: float) -> np.ndarray:
 
 def _wide(plane: np.ndarray) -> np.ndarray:
     """(h, w) -> (h, w, 3): arithmetic on equal shapes is several times as fast as broadcasting to three channels."""
-    return cv2.merge((plane, plane, plane))
+    return cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB)
 
 
-def _row(values: Colour, size: Size) -> np.ndarray:
-    """A colour as (1, w, 3), which broadcasts as fast as equal shapes do."""
-    row = np.empty((1, size[0], 3), np.float32)
-    row[:] = values
-    return row
+def _full(colour: Colour, size: Size) -> np.ndarray:
+    """A colour all over a picture (h, w, 3)."""
+    picture = np.empty((size[1], size[0], 3), np.float32)
+    picture[0] = colour
+    picture[1:] = picture[0]
+    return picture
 
 
 def _lay(picture: np.ndarray, coverage: np.ndarray, ink: np.ndarray | Colour, opacity: float = 1.0) -> None:
-    """Puts ink, a colour or a picture, on the picture where there is coverage, uint8 (h, w)."""
-    change = (ink if isinstance(ink, np.ndarray) else _row(ink, (picture.shape[1], picture.shape[0]))) - picture
+    """Puts ink, a colour or a picture that may be spoilt, on the picture where there is coverage, uint8 (h, w)."""
+    change = ink if isinstance(ink, np.ndarray) else _full(ink, (picture.shape[1], picture.shape[0]))
+    change -= picture
     change *= _wide(cv2.LUT(coverage, SHARES if opacity == 1 else SHARES * np.float32(opacity)))
     picture += change
 
@@ -100,7 +102,7 @@ def _light(picture: np.ndarray, light: Light) -> None:
         field, threshold, strength = light.glare
         picture += _wide(np.maximum(spread(field, size) - threshold, 0) * np.float32(strength))
     if not light.is_neutral:
-        picture *= _row(light.gain, size)
+        picture *= _full(light.gain, size)
         picture += np.float32(light.offset)
 
 

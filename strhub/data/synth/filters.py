@@ -52,18 +52,15 @@ def convolving(weights: Tensor, sizes: Tensor, count: int) -> Tensor:
         -reach, reach + 1, device=weights.device
     )
     taps = mirrored(positions.expand(len(weights), -1, -1), sizes)
-    return _scattered(taps, weights[:, None].expand(-1, count, -1), count)
+    matrices = torch.zeros(len(weights), count, count, device=weights.device)
+    return matrices.scatter_add_(2, taps, weights[:, None].expand(-1, count, -1))
 
 
-def enlarging(sources: Tensor, sizes: Tensor, is_cubic: Tensor, before: int, after: int) -> Tensor:
-    """Matrices (N, after, before) that enlarge grids of `sources` (N,) values to `sizes`, as OpenCV does."""
+def enlarging(sources: Tensor, sizes: Tensor, before: int, after: int) -> Tensor:
+    """Matrices (N, after, before) that enlarge grids of `sources` (N,) values to `sizes`, linearly."""
     places = (torch.arange(after, device=sizes.device) + 0.5) * (sources / sizes)[:, None] - 0.5
-    base = places.floor()
-    x = (places - base)[..., None] - torch.tensor([-1, 0, 1, 2], device=sizes.device)
-    weights = torch.where(is_cubic[:, None, None], _cubic(x, -0.75), (1 - x.abs()).clamp(min=0))
-    taps = base[..., None] + torch.tensor([-1, 0, 1, 2], device=sizes.device)
-    taps = torch.minimum(taps.clamp(min=0), (sources - 1).view(-1, 1, 1))
-    return _scattered(taps.long(), weights, before)
+    places = torch.minimum(places.clamp(min=0), (sources - 1).unsqueeze(1))
+    return (1 - (places.unsqueeze(2) - torch.arange(before, device=sizes.device)).abs()).clamp(min=0)
 
 
 def resizing(sizes: Tensor, before: int, after: int) -> Tensor:
@@ -71,15 +68,12 @@ def resizing(sizes: Tensor, before: int, after: int) -> Tensor:
     scale = (sizes / after).view(-1, 1, 1)
     centres = (torch.arange(after, device=sizes.device)[:, None] + 0.5) * scale
     places = torch.arange(before, device=sizes.device) + 0.5
-    weights = _cubic((places - centres) / scale.clamp(min=1), -0.5) * (places < sizes.view(-1, 1, 1))
+    weights = _cubic((places - centres) / scale.clamp(min=1)) * (places < sizes.view(-1, 1, 1))
     return weights / weights.sum(2, keepdim=True)
 
 
-def _scattered(taps: Tensor, weights: Tensor, count: int) -> Tensor:
-    return torch.zeros(*taps.shape[:2], count, device=taps.device).scatter_add_(2, taps, weights)
-
-
-def _cubic(x: Tensor, a: float) -> Tensor:
+def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
+    """Keys' kernel."""
     x = x.abs()
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     return torch.where(x < 1, near, torch.where(x < 2, a * (((x - 5) * x + 8) * x - 4), 0))

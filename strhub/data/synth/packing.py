@@ -46,7 +46,6 @@ class Fields(Tensors):
     ramps: Tensor  # (F, 2)
     grids: Tensor  # (F, h, w), of which `sizes` (F, 2), width and height, count
     sizes: Tensor
-    is_cubic: Tensor  # (F,)
     amounts: Tensor  # (F, …) what to make of the field
 
 
@@ -138,7 +137,6 @@ def _fields(items: Sequence[tuple[int, Field, Any]]) -> Fields | None:
         torch.tensor(ramps),
         torch.from_numpy(_stacked(grids)),
         torch.tensor([grid.shape[::-1] for grid in grids]),
-        torch.tensor([not isinstance(value, Ramp) and value.is_cubic for value in values]),
         torch.tensor(amounts, dtype=torch.float32).view(len(items), -1),
     )
 

@@ -7,6 +7,7 @@ from functools import cache
 from itertools import accumulate
 from random import Random
 
+import cv2
 import numpy as np
 
 Colour = tuple[float, float, float]  # RGB, 0 to 255
@@ -35,10 +36,9 @@ class Ramp:
 
 @dataclass
 class Clouds:
-    """Smooth random values of about -1 to 1: a coarse grid (h, w), to be enlarged to the size of the picture."""
+    """Smooth random values of about -1 to 1: a grid (h, w), to be enlarged linearly to the size of the picture."""
 
     grid: np.ndarray
-    is_cubic: bool  # how to enlarge it: coarse ones would show the corners of linear interpolation
 
 
 Field = Ramp | Clouds
@@ -122,7 +122,9 @@ def clouds(size: Size, rng: Random, cells: float) -> Clouds:
     unit = min(size) / cells
     width, height = min(int(size[0] / unit) + 2, 512), min(int(size[1] / unit) + 2, 512)
     x, y = int(rng.random() * (1024 - width)), int(rng.random() * (1024 - height))
-    return Clouds(_sheet()[y : y + height, x : x + width], cells < 6)
+    grid = _sheet()[y : y + height, x : x + width]
+    # coarse ones would show the corners of linear interpolation
+    return Clouds(cv2.resize(grid, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC) if cells < 6 else grid)
 
 
 def ramp(rng: Random) -> Ramp:
