@@ -64,18 +64,23 @@ class Sketch(Tensors):
 
 def sketch(batch: Sequence[Plan], keys: Sequence[int] | None = None) -> Sketch:
     """Packs plans; by default the keys are their places in the batch."""
-
-    def bulk(place: int) -> tuple[bool, int]:
-        width, height = batch[place].view.size
-        return batch[place].is_column, width * height
-
-    chunks: list[list[int]] = []
-    for place in sorted(range(len(batch)), key=bulk):
-        if not chunks or len(chunks[-1]) == CHUNK or batch[chunks[-1][0]].is_column != batch[place].is_column:
-            chunks.append([])
-        chunks[-1].append(place)
+    chunks = []
+    for is_column in (False, True):
+        places = [place for place, plan in enumerate(batch) if plan.is_column == is_column]
+        chunks += _divided(places, [plan.view.size for plan in batch])
     packs = [pack([batch[place] for place in chunk]) for chunk in chunks]
     return Sketch(packs, [torch.tensor(chunk) for chunk in chunks], list(range(len(batch)) if keys is None else keys))
+
+
+def _divided(places: list[int], sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Places in chunks, halved between small and large, wherever sizes differ most, until none is too long."""
+    if len(places) <= CHUNK:
+        return [places] if places else []
+    sides = [[sizes[place][axis] for place in places] for axis in (0, 1)]
+    axis = max((0, 1), key=lambda axis: max(sides[axis]) / min(sides[axis]))
+    places = sorted(places, key=lambda place: sizes[place][axis])
+    half = len(places) // 2
+    return [*_divided(places[:half], sizes), *_divided(places[half:], sizes)]
 
 
 def develop(sketched: Sketch, size: tuple[int, int], again: Callable[[int], Plan]) -> Tensor:
