@@ -4,8 +4,7 @@
   python benchmarks/data.py                        words that it renders
   python benchmarks/data.py data/train/real/SVT    LMDBs of yours
 
-The two take turns, round by round, and all figures are medians of the rounds. Time is that of the processor, of which
-other work on the machine takes little.
+The two take turns, round by round, and all figures are medians of the rounds. Time is that of the processor.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from strhub.data.base import TOGETHER, KeyedRandom
 from strhub.data.dataset import LmdbDataset
 from strhub.data.labels import LabelRules
-from strhub.data.lmdb import LmdbReader
 from strhub.data.module import collate, start_worker
 from strhub.data.synth.cli import main as render
 from strhub.data.transforms import WordTransform, get_transform, to_tensor
@@ -38,9 +37,7 @@ from strhub.data.transforms import WordTransform, get_transform, to_tensor
 SIZE = 32, 128
 BATCH = 128
 RULES = LabelRules(string.digits + string.ascii_letters + string.punctuation, 25)
-STAGES = READ, DRAW, DECODE, AUGMENT, SCALE, COLLATE = (
-    *('read', 'random numbers', 'decode', 'augment and resize', 'to float', 'collate'),
-)
+STAGES = READ, DECODE, AUGMENT, SCALE, COLLATE = 'read', 'decode', 'augment and resize', 'to float', 'collate'
 
 
 def main() -> None:
@@ -117,8 +114,9 @@ def load(words: Dataset, order: np.ndarray, workers: int) -> None:
 
 
 def each(words: Any, order: np.ndarray) -> None:
-    for index in order.tolist():
-        words[index]
+    read = getattr(words, '__getitems__', lambda keys: [words[key] for key in keys])
+    for at in range(0, len(order), BATCH):
+        read(order[at : at + BATCH].tolist())
 
 
 def compare(name: str, jobs: Sequence[Callable[[], None]], args: argparse.Namespace) -> list[float]:
@@ -157,22 +155,22 @@ class Stopwatch:
 
 
 def our_stages(lmdb: Path, order: np.ndarray) -> Counter[str]:
-    words, transform, watch = LmdbDataset(lmdb, RULES), get_transform(SIZE, augment=True), Stopwatch()
-    reader, batch = LmdbReader(lmdb), []
-    for key in order.tolist():
+    words, transform, random, watch = LmdbDataset(lmdb, RULES), get_transform(SIZE, True), KeyedRandom(0), Stopwatch()
+    augment, batch = transform.augment, []
+    assert augment is not None
+    for at in range(0, len(order), TOGETHER):
+        keys = order[at : at + TOGETHER].tolist()
         watch.lap('')
-        encoded, label = reader.image(key + 1) or b'', words.label(key)
+        read = words.read(keys)
+        labels = [words.rules.judge(label)[0] for _, label in read]
         watch.lap(READ)
-        rng = np.random.default_rng((0, key))
-        watch.lap(DRAW)
-        pixels = transform.open(encoded)
+        pixels = [np.asarray(transform.open(encoded)) for encoded, _ in read]
         watch.lap(DECODE)
-        assert transform.augment is not None
-        pixels = transform.augment.resized(np.asarray(pixels), SIZE, rng)
+        planes = augment.resized(pixels, SIZE, map(random.at, keys))
         watch.lap(AUGMENT)
-        batch.append((to_tensor(pixels), label))
+        batch += zip(to_tensor(np.stack(planes)).unbind(), labels, strict=True)
         watch.lap(SCALE)
-        if len(batch) == BATCH:
+        if len(batch) >= BATCH:
             collate(batch)
             batch.clear()
             watch.lap(COLLATE)
@@ -185,14 +183,13 @@ def plain_stages(lmdb: Path, order: np.ndarray) -> Counter[str]:
         watch.lap('')
         encoded, label = words.record(index)
         watch.lap(READ)
-        watch.lap(DRAW)
         image = plain.decode(encoded)
         watch.lap(DECODE)
         image = plain.resize(plain.augment(image, rng), *SIZE)
         watch.lap(AUGMENT)
         batch.append((plain.to_tensor(image), label))
         watch.lap(SCALE)
-        if len(batch) == BATCH:
+        if len(batch) >= BATCH:
             default_collate(batch)
             batch.clear()
             watch.lap(COLLATE)

@@ -7,7 +7,8 @@ the word will be seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from strhub.data.effects import EFFECTS, Effect, Scale, signed
+from strhub.data.effects import EFFECTS, Draw, Effect, Scale, signed
 
 
 class Place(NamedTuple):
@@ -92,6 +93,44 @@ def translate_y(place: Place, level: float, rng: np.random.Generator) -> Place:
 MOVES: tuple[Move, ...] = (rotate, shear_x, shear_y, translate_x, translate_y)
 
 
+@dataclass
+class Plan:
+    """All that is to be done to one picture, in this order: effects do not ask where the word is.
+
+    A picture is resized with care to what it takes up of the canvas, `seen`, so that it can then be moved with little.
+    Effects come before or after that, whichever is less work.
+    """
+
+    effects: list[Effect]
+    place: Place | None  # None if the word stays where it is
+    seen: tuple[int, int]  # height, width
+    scale: Scale
+
+    def affect_first(self, pixels: np.ndarray) -> np.ndarray:
+        return self._affected(pixels, (1, 1)) if self._enlarges else pixels
+
+    def resize(self, pixels: np.ndarray) -> np.ndarray:
+        """To planes (3, height, width)."""
+        return resize(pixels, *self.seen)
+
+    def affect_last(self, planes: np.ndarray) -> np.ndarray:
+        if self._enlarges or not self.effects:
+            return planes
+        return self._affected(cv2.merge(list(planes)), self.scale).transpose(2, 0, 1)
+
+    def move(self, planes: np.ndarray) -> np.ndarray:
+        return planes if self.place is None else _placed(cv2.merge(list(planes)), self.place).transpose(2, 0, 1)
+
+    @property
+    def _enlarges(self) -> bool:
+        return self.scale[0] * self.scale[1] > 1
+
+    def _affected(self, pixels: np.ndarray, scale: Scale) -> np.ndarray:
+        for effect in self.effects:
+            pixels = effect(pixels, scale)
+        return pixels
+
+
 class RandAugment:
     """Draws `count` different operations for a picture and applies each with probability `probability`.
 
@@ -114,30 +153,29 @@ class RandAugment:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """The picture at its own scale, on a canvas that holds the whole word."""
-        effects, moves = self.draw(rng)
-        place = self._place(image.width, image.height, moves, rng)
-        pixels = self._affected(np.asarray(image), effects, rng)
-        return Image.fromarray(_placed(pixels, place) if moves else pixels)
+        effects, place = self._drawn(image.width, image.height, rng)
+        pixels = np.asarray(image)
+        for effect in effects:
+            pixels = effect(pixels, (1, 1))
+        return Image.fromarray(pixels if place is None else _placed(pixels, place))
 
-    def resized(self, pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """The same, and resized to (height, width): pixels (h, w, 3) -> planes (3, height, width), RGB bytes."""
-        effects, moves = self.draw(rng)
-        height, width = pixels.shape[:2]
-        place = self._place(width, height, moves, rng).scaled(size[1], size[0])
-        # Resized with care to what it takes up of the canvas, so that it can then be moved with little; effects come
-        # before or after that, whichever is less work.
-        seen = _seen(height, place.b, place.d), _seen(width, place.a, place.c)
-        scale = seen[1] / width, seen[0] / height
-        if scale[0] * scale[1] > 1:
-            planes = resize(self._affected(pixels, effects, rng), *seen)
-        else:
-            planes = resize(pixels, *seen)
-            if effects:
-                planes = _planes(self._affected(cv2.merge(list(planes)), effects, rng, scale))
-        return _planes(_placed(cv2.merge(list(planes)), place.of_one_scaled(*scale))) if moves else planes
+    def resized(
+        self, pictures: Sequence[np.ndarray], size: tuple[int, int], rngs: Iterable[np.random.Generator]
+    ) -> list[np.ndarray]:
+        """The same of RGB pictures (h, w, 3), and resized to (height, width): planes (3, height, width) of bytes.
 
-    def draw(self, rng: np.random.Generator) -> tuple[list[Effect], list[Move]]:
-        """What to do, in this order: effects do not ask where the word is."""
+        Args:
+            rngs: one for each picture, asked for when the one before has been used.
+        """
+        plans = [self._plan(pixels, size, rng) for pixels, rng in zip(pictures, rngs, strict=True)]
+        results = list(pictures)
+        # One step for all, and then the next: so what it needs is in the processor's caches for all but the first.
+        for step in (Plan.affect_first, Plan.resize, Plan.affect_last, Plan.move):
+            results = list(map(step, plans, results))
+        return results
+
+    def draw(self, rng: np.random.Generator) -> tuple[list[Draw], list[Move]]:
+        """The operations, effects and movements apart."""
         chances = rng.random(2 * self.count).tolist()
         left = list(range(len(EFFECTS) + len(MOVES)))
         chosen = [left.pop(int(chance * len(left))) for chance in chances[: self.count]]
@@ -147,18 +185,22 @@ class RandAugment:
         first = len(EFFECTS)
         return [EFFECTS[i] for i in drawn if i < first], [MOVES[i - first] for i in drawn if i >= first]
 
-    def _place(self, width: int, height: int, moves: list[Move], rng: np.random.Generator) -> Place:
+    def _drawn(self, width: int, height: int, rng: np.random.Generator) -> tuple[list[Effect], Place | None]:
+        effects, moves = self.draw(rng)
         place = Place(1, 0, 0, 1, 0, 0, width, height)
         for move in moves:
             place = move(place, self.level, rng)
-        return place
+        return [effect(self.level, rng) for effect in effects], place if moves else None
 
-    def _affected(
-        self, pixels: np.ndarray, effects: list[Effect], rng: np.random.Generator, scale: Scale = (1, 1)
-    ) -> np.ndarray:
-        for effect in effects:
-            pixels = effect(pixels, self.level, rng, scale)
-        return pixels
+    def _plan(self, pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> Plan:
+        height, width = pixels.shape[:2]
+        effects, place = self._drawn(width, height, rng)
+        seen = size
+        if place is not None:
+            place = place.scaled(size[1], size[0])
+            seen = _seen(height, place.b, place.d), _seen(width, place.a, place.c)
+        scale = seen[1] / width, seen[0] / height
+        return Plan(effects, place and place.of_one_scaled(*scale), seen, scale)
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -169,10 +211,6 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     # a row of calls on tensors would take as long as the resize itself
     batch = torch.from_numpy(planes[None])
     return F.interpolate(batch, (height, width), mode='bicubic', antialias=True).numpy()[0]
-
-
-def _planes(pixels: np.ndarray) -> np.ndarray:
-    return pixels.transpose(2, 0, 1)
 
 
 def _seen(side: int, x: float, y: float) -> int:

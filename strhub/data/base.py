@@ -43,7 +43,8 @@ class WordDataset(Dataset, ABC):
         root: an LMDB, a folder of pictures with labels, or a label file.
         rules: which labels to keep, in which form.
         transform: (picture, generator) -> item; None leaves PIL pictures. One that has an `open` is given what that
-            makes of the encoded picture. The generator is set to another key once the item is made.
+            makes of the encoded picture, one with a `together` several at once (see WordTransform). The generator is
+            set to another key once the item is made.
         min_image_dim: pictures with a side shorter than this are left out.
         seed: decides, with the key, what augmentation does.
     """
@@ -137,11 +138,11 @@ class WordDataset(Dataset, ABC):
         for at in range(0, len(places), TOGETHER):
             few, opened = places[at : at + TOGETHER], []
             for (index, key), (encoded, label) in zip(few, self.read([index for index, _ in few]), strict=True):
-                opened.append((self._open(index, encoded), label, index, key))
+                opened.append((self._open(index, encoded), label, key))
                 if _size(opened[-1][0]) > LARGE:  # not to hold several of these
-                    items += [self._finish(*word) for word in opened]
+                    items += self._finish(opened)
                     opened.clear()
-            items += [self._finish(*word) for word in opened]
+            items += self._finish(opened)
         return items
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Path, str]]:
@@ -158,15 +159,30 @@ class WordDataset(Dataset, ABC):
             self._note_unreadable(index, error)
             return None if self.replace_unreadable else Image.new('RGB', (64, 16), 'white')
 
-    def _finish(self, picture: Any, label: str, index: int, key: int) -> tuple[Any, str]:
+    def _finish(self, words: Sequence[tuple[Any, str, int]]) -> list[tuple[Any, str]]:
+        """(picture, label as written, key) -> items."""
+        there = [(picture, key) for picture, _, key in words if picture is not None]
+        made = iter(self._transformed([picture for picture, _ in there], (self._random.at(key) for _, key in there)))
+        return [
+            self._replacement(key) if picture is None else (next(made), self.rules.judge(label)[0])
+            for picture, label, key in words
+        ]
+
+    def _transformed(self, pictures: Sequence[Any], rngs: Iterable[np.random.Generator]) -> Sequence[Any]:
+        if self.transform is None or not pictures:
+            return pictures
+        if together := getattr(self.transform, 'together', None):
+            return together(pictures, rngs)
+        return [self.transform(picture, rng) for picture, rng in zip(pictures, rngs, strict=True)]
+
+    def _replacement(self, key: int) -> tuple[Any, str]:
         rng = self._random.at(key)
         for _ in range(MAX_REPLACEMENTS):
-            if picture is not None:
-                item = picture if self.transform is None else self.transform(picture, rng)
-                return item, self.rules.judge(label)[0]
             index = int(rng.integers(len(self)))
             encoded, label = self.read([index])[0]
             picture = self._open(index, encoded)
+            if picture is not None:
+                return self._transformed([picture], [rng])[0], self.rules.judge(label)[0]
         raise ValueError(
             f'{self.root}: {MAX_REPLACEMENTS} pictures in a row cannot be read, among them {self.name_of(index)}'
         )

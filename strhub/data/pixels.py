@@ -17,9 +17,10 @@ from strhub.data.picture import MAX_PIXELS, open_image
 cv2.setNumThreads(0)  # the pictures are small and the workers are the parallelism
 
 PLAIN = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-# Chunks that do not change how Pillow shows a PNG; others may turn it, or make it transparent or an animation.
-PNG_CHUNKS = {b'IHDR', b'IDAT', b'IEND', b'gAMA', b'cHRM', b'sRGB', b'iCCP', b'sBIT', b'pHYs', b'bKGD', b'tIME'}
+REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+PNG_NEEDED = {b'IHDR', b'IDAT', b'IEND'}
+# These do not change how Pillow shows a PNG; others may turn it, or make it transparent or an animation.
+PNG_SPARED = {b'gAMA', b'cHRM', b'sRGB', b'iCCP', b'sBIT', b'pHYs', b'bKGD', b'tIME'}
 JPEG_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
 JPEG_EXIF = 0xE1  # may say that the picture lies on its side
 JPEG_SCAN = 0xDA  # what follows is not made of segments
@@ -40,13 +41,13 @@ def open_pixels(source: bytes | str | Path, *, name: str = '', enough: Size | No
     """
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if size := _png_size(data):
-            factor = 1
-        elif size := _jpeg_size(data):
-            factor = _reduction(size, enough or size)
-        if size and 0 < size[0] * size[1] <= MAX_PIXELS:
-            flags = PLAIN if factor == 1 else REDUCED[factor] | PLAIN
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        plain, size, flags = _plain_png(data), _jpeg_size(data), PLAIN
+        if plain:
+            size = int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+        elif size:
+            plain, flags = data, PLAIN | REDUCED[_reduction(size, enough or size)]
+        if plain and size and 0 < size[0] * size[1] <= MAX_PIXELS:
+            pixels = cv2.imdecode(np.frombuffer(plain, np.uint8), flags)
             if pixels is not None:
                 return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     except (OSError, IndexError, cv2.error):  # Pillow finds the words for it
@@ -59,18 +60,27 @@ def _reduction(size: Size, enough: Size) -> int:
     return 1 << (factor.bit_length() - 1) if factor > 1 else 1
 
 
-def _png_size(data: bytes) -> Size | None:
-    """Width and height of a whole PNG of 8 bits that is grey or RGB and plain; None for anything else."""
+def _plain_png(data: bytes) -> bytes | None:
+    """A whole PNG of 8 bits that is grey or RGB and plain, without the chunks that OpenCV has no need of.
+
+    libpng would complain of colour profiles on the terminal. None for anything else.
+    """
     if data[:8] != b'\x89PNG\r\n\x1a\n' or data[24] != 8 or data[25] not in (0, 2):
         return None
-    at = 8
+    at, kept, dropped = 8, [data[:8]], False
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], 'big')
         kind = data[at + 4 : at + 8]
-        if kind not in PNG_CHUNKS or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], 'big'):
+        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], 'big'):
+            return None
+        if kind in PNG_NEEDED:
+            kept.append(data[at:end])
+        elif kind in PNG_SPARED:
+            dropped = True
+        else:
             return None
         if kind == b'IEND':
-            return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+            return b''.join(kept) if dropped else data
         at = end
     return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +67,23 @@ class WordTransform:
             image: of any mode; an array is RGB, (h, w, 3) bytes.
             rng: where augmentation takes its randomness from (default: a fresh one).
         """
+        return self.together([image], [rng or np.random.default_rng()])[0]
+
+    def together(
+        self, images: Sequence[Image.Image | np.ndarray], rngs: Iterable[np.random.Generator]
+    ) -> Sequence[Tensor]:
+        """`self(image, rng)` of each, which is quicker; a generator is asked for when the one before has been used."""
         size = self.height, self.width
         if self.augment is not None:
-            pixels = image if isinstance(image, np.ndarray) else np.array(self._turned(image))
-            planes = self.augment.resized(pixels, size, rng or np.random.default_rng())
+            pixels = [image if isinstance(image, np.ndarray) else np.array(self._turned(image)) for image in images]
+            planes = self.augment.resized(pixels, size, rngs)
         else:
-            image = self._turned(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
-            planes = np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-        return to_tensor(planes)
+            planes = [np.asarray(self._resized(image)).transpose(2, 0, 1) for image in images]
+        return to_tensor(np.stack(planes)).unbind()
+
+    def _resized(self, image: Image.Image | np.ndarray) -> Image.Image:
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        return self._turned(image).resize((self.width, self.height), Image.Resampling.BICUBIC)
 
     def _turned(self, image: Image.Image) -> Image.Image:
         image = to_rgb(image)
@@ -86,8 +95,8 @@ class WordTransform:
 
 
 def to_tensor(planes: np.ndarray) -> Tensor:
-    """Bytes (3, H, W) -> float in [-1, 1]."""
-    return torch.from_numpy(SCALED.take(np.ascontiguousarray(planes)))
+    """Bytes -> float in [-1, 1]."""
+    return torch.from_numpy(SCALED.take(planes))
 
 
 def get_transform(img_size: Sequence[int], augment: bool = False, rotation: float = 0) -> WordTransform:

@@ -64,7 +64,7 @@ def seeds_of(*names: str, total: int) -> list[int]:
 
 def ours(image: Image.Image, seed: int, operations: int, size: tuple[int, int] = TARGET) -> np.ndarray:
     augment = RandAugment(operations, probability=1)
-    return augment.resized(np.array(image), size, np.random.default_rng(seed)).transpose(1, 2, 0).astype(int)
+    return augment.resized([np.array(image)], size, [np.random.default_rng(seed)])[0].transpose(1, 2, 0).astype(int)
 
 
 def plain(image: Image.Image, seed: int, operations: int) -> np.ndarray:
@@ -105,10 +105,10 @@ def test_noise_is_as_strong_as_in_the_plain_form(size):
 
 def test_noise_has_no_seam_and_no_pattern():
     grey = np.full((64, 64, 3), 128, dtype=np.uint8)
-    noise = poisson_noise(grey, 1, np.random.default_rng(3), (1, 1)).astype(float) - 128
+    noise = poisson_noise(1, np.random.default_rng(3))(grey, (1, 1)).astype(float) - 128
     assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 0.05
     assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.05
-    again = poisson_noise(grey, 1, np.random.default_rng(4), (1, 1)).astype(float) - 128
+    again = poisson_noise(1, np.random.default_rng(4))(grey, (1, 1)).astype(float) - 128
     assert abs(np.corrcoef(noise.ravel(), again.ravel())[0, 1]) < 0.05
 
 
@@ -124,7 +124,7 @@ def test_several_operations_are_those_of_the_plain_form(names):
 @pytest.mark.parametrize('effect', EFFECTS, ids=lambda effect: effect.__name__)
 def test_an_effect_changes_a_picture_and_repeats_itself(effect, image):
     pixels = np.array(image)
-    first, second = (effect(pixels, 0.5, np.random.default_rng(0), (1, 1)) for _ in range(2))
+    first, second = (effect(0.5, np.random.default_rng(0))(pixels, (1, 1)) for _ in range(2))
     assert first.dtype == np.uint8
     assert first.shape == pixels.shape
     assert (first == second).all()
@@ -133,12 +133,12 @@ def test_an_effect_changes_a_picture_and_repeats_itself(effect, image):
 
 
 @pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('size', [(1, 1), (1, 50), (200, 3), (3000, 2)])
+@pytest.mark.parametrize('size', [(1, 1), (1, 50), (128, 32), (200, 3), (3000, 2)])
 @pytest.mark.parametrize('magnitude', [0, 10])
 def test_an_operation_takes_any_size_and_magnitude(name, size, magnitude):
     image, seed = Image.new('RGB', size, (200, 200, 200)), seeds_of(name, total=1)[0]
     augment = RandAugment(1, magnitude, probability=1)
-    assert augment.resized(np.array(image), TARGET, np.random.default_rng(seed)).shape == (3, *TARGET)
+    assert augment.resized([np.array(image)], TARGET, [np.random.default_rng(seed)])[0].shape == (3, *TARGET)
     assert min(augment(image, np.random.default_rng(seed)).size) >= 1
 
 
@@ -152,13 +152,13 @@ def test_an_operation_takes_any_size_and_magnitude(name, size, magnitude):
     ],
 )
 def test_effects_on_values_are_those_of_pillow(effect, reference, image):
-    result = effect(np.array(image), 0.5, np.random.default_rng(0), (1, 1))
+    result = effect(0.5, np.random.default_rng(0))(np.array(image), (1, 1))
     assert np.abs(result.astype(int) - pixels_of(reference(image))).max() <= (effect is autocontrast)
 
 
 @pytest.mark.parametrize('effect', [autocontrast, equalize])
 def test_contrast_is_stretched_to_the_full_range(effect, image):
-    result = effect(np.array(image), 0.5, np.random.default_rng(0), (1, 1))
+    result = effect(0.5, np.random.default_rng(0))(np.array(image), (1, 1))
     assert Image.fromarray(result).getextrema() == ((0, 255),) * 3
     before, after = pixels_of(image)[..., 0].ravel(), result[..., 0].ravel().astype(int)
     assert (np.diff(after[np.argsort(before, kind='stable')]) >= 0).all()  # no two values change places
@@ -209,6 +209,20 @@ def test_randaugment_depends_on_the_generator_alone(image):
     assert len({result.tobytes() for result in results}) > 20
 
 
+def test_many_pictures_are_what_each_is():
+    pictures = [np.array(word(*SIZES[i % 3], seed=i)) for i in range(24)]
+    one = np.random.default_rng()
+
+    def set_to(seed: int) -> np.random.Generator:
+        """The same one for all, as data sets have it."""
+        one.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        return one
+
+    together = RandAugment().resized(pictures, TARGET, (set_to(seed) for seed in range(24)))
+    for seed, (pixels, planes) in enumerate(zip(pictures, together, strict=True)):
+        assert (planes == RandAugment().resized([pixels], TARGET, [np.random.default_rng(seed)])[0]).all()
+
+
 def test_operations_are_drawn_equally_often():
     augment, rng = RandAugment(), np.random.default_rng(0)
     drawn: Counter[str] = Counter()
@@ -224,7 +238,7 @@ def test_operations_are_drawn_equally_often():
 def test_nothing_happens_at_probability_or_count_zero(image):
     for augment in (RandAugment(0), RandAugment(3, probability=0)):
         assert augment(image, np.random.default_rng(0)).tobytes() == image.tobytes()
-        resized = augment.resized(np.array(image), TARGET, np.random.default_rng(0)).transpose(1, 2, 0)
+        resized = augment.resized([np.array(image)], TARGET, [np.random.default_rng(0)])[0].transpose(1, 2, 0)
         assert np.abs(resized - pixels_of(PLAIN.resize(image, *TARGET))).max() <= 1
 
 

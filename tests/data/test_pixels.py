@@ -31,7 +31,8 @@ SIDEWAYS[0x0112] = 6
 COMMON = {
     'png': encoded(PICTURE),
     'grey png': encoded(PICTURE.convert('L')),
-    'interlaced resolution png': encoded(PICTURE, dpi=(72, 72)),
+    'png of a resolution': encoded(PICTURE, dpi=(72, 72)),
+    'png with a colour profile': encoded(PICTURE, icc_profile=b'of no known kind' * 9),
     'jpeg': encoded(PICTURE, 'JPEG', quality=90),
     'grey jpeg': encoded(PICTURE.convert('L'), 'JPEG'),
     'progressive jpeg': encoded(PICTURE, 'JPEG', progressive=True),
@@ -66,6 +67,11 @@ def test_a_picture_is_the_same_as_any_way(name, monkeypatch):
     assert found.flags.writeable
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= 2  # other versions of the decoders may round otherwise
+
+
+def test_nothing_is_said_of_odd_colour_profiles(capfd):
+    open_pixels(COMMON['png with a colour profile'])
+    assert capfd.readouterr() == ('', '')
 
 
 def test_a_path_is_opened(tmp_path):
