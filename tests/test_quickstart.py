@@ -43,7 +43,7 @@ def test_slower_machines_train_fewer_steps(tmp_path: Path) -> None:
         ]
     )
     assert quickstart.steps_in(0.001, config, tmp_path) == quickstart.UNTIMED_STEPS  # never none at all
-    assert quickstart.steps_in(60, config, tmp_path) > 1000
+    assert quickstart.steps_in(60, config, tmp_path) > quickstart.UNTIMED_STEPS
     assert not list(tmp_path.rglob('*.ckpt'))  # measuring leaves nothing
 
 

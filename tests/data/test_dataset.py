@@ -427,7 +427,7 @@ def test_an_item_depends_on_seed_and_key_alone(tmp_path, make_lmdb):
         torch.equal(again[key][0], image) for key, image in zip((2**70 + 1, 301, 1, 4), drawn[::-1], strict=True)
     )
     distinct = {image.numpy().tobytes() for image in (first[3 * epoch][0] for epoch in range(30))}
-    assert len(distinct) > 20  # each epoch another one
+    assert len(distinct) > 15  # nearly each epoch another one: at times no operation is applied
     assert any(not torch.equal(first[3 * epoch][0], other[3 * epoch][0]) for epoch in range(5))
 
 
