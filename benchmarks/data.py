@@ -16,7 +16,7 @@ import string
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,8 @@ def our_words(lmdb: Path, *, augment: bool) -> Dataset:
 class Decoded(WordTransform):
     """Opens pictures as training does, and leaves it at that."""
 
-    def __call__(self, image: Any, rng: np.random.Generator | None = None) -> Any:
-        return image
+    def together(self, images: Sequence[Any], rngs: Iterable[np.random.Generator]) -> Sequence[Any]:
+        return images
 
 
 def load(words: Dataset, order: np.ndarray, workers: int) -> None:

@@ -172,6 +172,9 @@ def test_items_depend_on_the_key_alone(root):
         image, label = copy[key]
         assert label == items[key][1]
         assert torch.equal(image, items[key][0])
+    for key, (image, label) in zip(keys, copy.__getitems__(keys), strict=True):  # as loaders ask
+        assert label == items[key][1]
+        assert torch.equal(image, items[key][0])
 
 
 def test_each_word_comes_once_before_any_comes_again(root):
