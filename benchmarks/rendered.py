@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import string
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ SETS = [ROOT.parent / 'shared' / 'data' / 'train' / name for name in ('IIIT5k', 
 SIZE = 32, 100  # height and width of the network's pictures
 NETWORK = {'width': 0.1875, 'hidden_size': 96, 'batch_norm_all': True}  # 0.5 M parameters
 BATCH, LR, WARMUP = 64, 0.0025, 0.05  # pictures a step; highest learning rate; share of the steps in which it rises
+PRINTABLE = string.digits + string.ascii_letters + string.punctuation  # not all revisions have it in one place
 JUDGED = '0123456789abcdefghijklmnopqrstuvwxyz'
 
 
@@ -57,7 +59,6 @@ class Variant:
 
 def draw(folder: Path, count: int, seed: int, options: dict[str, Any]) -> None:
     """Writes the first `count` words of a series: pixels.npy, uint8 (N, H, W, 3), and labels.txt."""
-    from strhub.charset import PRINTABLE
     from strhub.data.labels import LabelRules
     from strhub.data.synth import RenderedDataset
 
@@ -168,6 +169,10 @@ def main() -> None:
     parser.add_argument('--sets', type=Path, nargs='+', default=SETS, metavar='PATH', help='of real words to read')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), metavar='N', help='of torch')
     arguments = parser.parse_args()
+    if arguments.pictures < BATCH / WARMUP * 2:
+        parser.error(
+            f'--pictures is {arguments.pictures}: give at least {BATCH / WARMUP * 2:.0f}, for two steps of warm-up'
+        )
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     print(f'| renderer | seed | {" | ".join(path.name for path in arguments.sets)} | mean | minutes |')
