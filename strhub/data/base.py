@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from strhub.data.labelindex import Selection
 from strhub.data.labels import LabelRules, tally
-from strhub.data.transforms import UnreadablePictureError, image_size, open_image
+from strhub.data.picture import UnreadablePictureError, image_size, open_image
 
 logger = logging.getLogger(__name__)
 

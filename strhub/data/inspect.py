@@ -16,7 +16,7 @@ from strhub.data import summary
 from strhub.data.base import WordDataset
 from strhub.data.dataset import TreeDataset, find_sets, open_set
 from strhub.data.labels import LabelRules, tally
-from strhub.data.transforms import UnreadablePictureError
+from strhub.data.picture import UnreadablePictureError
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

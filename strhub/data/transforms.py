@@ -10,17 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from strhub.data.picture import MAX_PIXELS, UnreadablePictureError, image_size, open_image, to_rgb
-
-__all__ = [
-    'MAX_PIXELS',
-    'UnreadablePictureError',
-    'WordTransform',
-    'get_transform',
-    'image_size',
-    'open_image',
-    'to_rgb',
-]
+from strhub.data.picture import open_image, to_rgb
 
 MAX_SIDE = 4096  # of a picture to be turned: a strip of 60000 x 10 would become a square of gigabytes
 

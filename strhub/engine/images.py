@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from strhub.data.labelfile import is_picture_name
-from strhub.data.transforms import UnreadablePictureError, open_image
+from strhub.data.picture import UnreadablePictureError, open_image
 from strhub.engine.errors import sentence
 
 LOADERS = 4  # threads; opening a picture mostly waits or runs outside the interpreter's lock

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from strhub.data.transforms import UnreadablePictureError, get_transform
+from strhub.data.picture import UnreadablePictureError
+from strhub.data.transforms import get_transform
 from strhub.engine.commandline import Parser, load_system, positive
 from strhub.engine.devices import pick_device
 from strhub.engine.errors import door

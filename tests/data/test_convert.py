@@ -16,7 +16,7 @@ from strhub.data.convert.cli import main
 from strhub.data.convert.folder import folder
 from strhub.data.convert.write import write_words
 from strhub.data.lmdb import LmdbReader
-from strhub.data.transforms import open_image
+from strhub.data.picture import open_image
 
 
 def records(path: Path) -> list[tuple[bytes, str]]:

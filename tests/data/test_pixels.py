@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from strhub.data import pixels as module
+from strhub.data.picture import UnreadablePictureError, open_image
 from strhub.data.pixels import open_pixels
-from strhub.data.transforms import UnreadablePictureError, get_transform, open_image
+from strhub.data.transforms import get_transform
 
 
 def encoded(image: Image.Image, format: str = 'PNG', **options) -> bytes:

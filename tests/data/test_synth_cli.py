@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from strhub.data.lmdb import LmdbReader
+from strhub.data.picture import open_image
 from strhub.data.synth import cli
-from strhub.data.transforms import open_image
 
 
 def records(path: Path) -> list[tuple[bytes | None, str | None]]:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms as T
 
-from strhub.data.transforms import MAX_PIXELS, UnreadablePictureError, get_transform, image_size, open_image
+from strhub.data.picture import MAX_PIXELS, UnreadablePictureError, image_size, open_image
+from strhub.data.transforms import get_transform
 
 
 def encoded(image: Image.Image, format: str = 'PNG', **options) -> bytes:

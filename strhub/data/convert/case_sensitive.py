@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from strhub.data.convert.base import Option, SetInfo, Skipped, Word
-from strhub.data.convert.lists import labelled
+from strhub.data.convert.lists import labelled, place
 from strhub.data.convert.parsing import Pictures, read_text
-from strhub.data.convert.regions import inside
 
 
 def case_sensitive(root: Path, *, images: str = '') -> Iterator[Word | Skipped]:
@@ -26,12 +25,7 @@ def case_sensitive(root: Path, *, images: str = '') -> Iterator[Word | Skipped]:
 
 def _from_list(file: Path, images: Path) -> Iterator[Word | Skipped]:
     for entry in labelled(file):
-        if isinstance(entry, Skipped):
-            yield entry
-        elif (place := inside(images, entry[0])) is None:
-            yield Skipped('picture outside the folder', entry[0])
-        else:
-            yield Word(place, entry[1])
+        yield entry if isinstance(entry, Skipped) else place(images, *entry)
 
 
 def _from_folder(folder: Path) -> Iterator[Word | Skipped]:

@@ -10,10 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from textwrap import indent
 
-from tqdm import tqdm
-
 from strhub.charset import PRINTABLE
-from strhub.cores import cores
+from strhub.data.commandline import add_overwrite, add_workers, spellings, word_bar
 from strhub.data.convert import all_sets
 from strhub.data.convert.base import Option, SetInfo
 
@@ -71,7 +69,7 @@ def make_parser(sets: dict[str, SetInfo]) -> argparse.ArgumentParser:
 def _add_arguments(command: argparse.ArgumentParser, info: SetInfo) -> None:
     command.add_argument('source', type=Path, metavar='SRC')
     command.add_argument('target', type=Path, metavar='DST', help='the LMDB to make')
-    command.add_argument('--overwrite', action='store_true', help='replace DST, if it is an LMDB, at the end')
+    add_overwrite(command)
     command.add_argument(
         '--crop',
         choices=('auto', 'box'),
@@ -80,16 +78,13 @@ def _add_arguments(command: argparse.ArgumentParser, info: SetInfo) -> None:
     )
     command.add_argument('--lossless', action='store_true', help='store parts of JPEG pictures as PNG, twice as large')
     command.add_argument(
-        '--min_size',
-        '--min-size',
+        *spellings('min_size'),
         type=int,
         default=1,
         metavar='N',
         help='skip words with a side shorter than N pixels',
     )
-    command.add_argument(
-        '--max_label_length', '--max-label-length', type=int, default=0, metavar='N', help='skip longer labels'
-    )
+    command.add_argument(*spellings('max_label_length'), type=int, default=0, metavar='N', help='skip longer labels')
     charset = command.add_mutually_exclusive_group()
     charset.add_argument('--charset', default='', metavar='CHARS', help='skip labels with others, apart from spaces')
     charset.add_argument(
@@ -99,15 +94,14 @@ def _add_arguments(command: argparse.ArgumentParser, info: SetInfo) -> None:
         const=PRINTABLE,
         help='--charset of the 94 printable characters',
     )
-    workers = min(8, cores())
-    command.add_argument('--workers', type=int, default=workers, metavar='N', help=f'processes (default: {workers})')
+    add_workers(command)
     own = command.add_argument_group('options of this set')
     for option in info.options:
         _add_option(own.add_argument, option)
 
 
 def _add_option(add_argument: Callable[..., object], option: Option) -> None:
-    flags = dict.fromkeys((f'--{option.name}', f'--{option.name.replace("_", "-")}'))  # each once
+    flags = spellings(option.name)
     purpose = (option.help + _default(option)).replace('%', '%%')
     if isinstance(option.default, bool):
         action = argparse.BooleanOptionalAction if option.default else 'store_true'
@@ -151,7 +145,7 @@ def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
     options = {option.name: getattr(arguments, option.name) for option in info.options}
     words = info.convert(arguments.source, **options)
     try:
-        with tqdm(total=info.words, unit=' words', disable=not sys.stderr.isatty()) as bar:
+        with word_bar(info.words) as progress:
             report = write_words(
                 words,
                 arguments.target,
@@ -159,7 +153,7 @@ def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
                 settings={'set': arguments.set, 'source': str(arguments.source), **options},
                 overwrite=arguments.overwrite,
                 workers=arguments.workers,
-                progress=bar.update,
+                progress=progress,
             )
     except KeyboardInterrupt:
         print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)

@@ -92,6 +92,7 @@ def _region(text: dict[str, Any], kind: str, shape: str, ordered: bool, unread: 
 
 SPLIT = Option('split', 'all', 'which part of the pictures', ('all', 'train', 'val', 'test'))
 KIND = Option('kind', 'all', 'which texts', ('all', 'machine printed', 'handwritten', 'others'))
+COCO_LICENCE = 'CC BY 4.0 for the annotations; the pictures have those of their makers at Flickr'
 COCO_PICTURES = 'train2014.zip: https://cocodataset.org/#download'
 
 SETS = {
@@ -100,7 +101,7 @@ SETS = {
         title='COCO-Text 1.4, text that happens to be in photographs',
         download=('COCO_Text.zip, annotations 2017 v1.4', COCO_PICTURES),
         home='https://vision.cornell.edu/se3/coco-text-2/',
-        licence='CC BY 4.0 for the annotations; the pictures have those of their makers at Flickr',
+        licence=COCO_LICENCE,
         layout="""\
 SRC/COCO_Text.json    {"imgs": {"1": {"file_name": …, "set": …}}, "anns": {"2": {"image_id": 1, "bbox": …}}}
 SRC/train2014/COCO_train2014_000000000001.jpg""",
@@ -114,7 +115,7 @@ SRC/train2014/COCO_train2014_000000000001.jpg""",
         title='COCO-Text 2.0, the same photographs with more texts and their outlines',
         download=('cocotext.v2.zip', COCO_PICTURES),
         home='https://bgshih.github.io/cocotext/',
-        licence='CC BY 4.0 for the annotations; the pictures have those of their makers at Flickr',
+        licence=COCO_LICENCE,
         layout="""\
 SRC/cocotext.v2.json    {"imgs": {"1": {"file_name": …, "set": …}}, "anns": {"2": {"image_id": 1, "mask": …}}}
 SRC/train2014/COCO_train2014_000000000001.jpg""",

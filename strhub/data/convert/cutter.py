@@ -13,6 +13,7 @@ from PIL import Image
 
 from strhub.data.convert.base import Cell, Picture, Record, Skipped, Word
 from strhub.data.convert.crop import UnusableError, cut
+from strhub.data.convert.parsing import open_parquet
 from strhub.data.picture import UnreadablePictureError, open_image
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _cell(cell: Cell) -> bytes | None:
 
 @lru_cache(maxsize=16)
 def _row_groups(file: Path) -> list[range]:
-    with _parquet(file) as parquet:
+    with open_parquet(file) as parquet:
         ends, groups = 0, []
         for number in range(parquet.num_row_groups):
             rows = parquet.metadata.row_group(number).num_rows
@@ -183,14 +184,5 @@ def _row_groups(file: Path) -> list[range]:
 
 @lru_cache(maxsize=1)
 def _column(file: Path, group: int, column: str) -> Any:
-    with _parquet(file) as parquet:
+    with open_parquet(file) as parquet:
         return parquet.read_row_group(group, columns=[column]).column(0)
-
-
-def _parquet(file: Path) -> Any:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return parquet.ParquetFile(file)
-    except (ArrowException, OSError) as error:
-        raise ValueError(f'{file} cannot be read as parquet ({error}): download it again') from None

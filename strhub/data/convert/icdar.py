@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from strhub.data.convert.base import Option, SetInfo, Skipped
-from strhub.data.convert.parsing import Pictures, find_file, numbers, read_lines
+from strhub.data.convert.parsing import Pictures, find_file, numbers, read_lines, unquoted
 from strhub.data.convert.regions import AS_STORED, LANGUAGE, Gallery, Page, Region, pages
 
 NUMBER = r'[-+]?\d+(?:\.\d+)?'
@@ -83,7 +83,7 @@ def _icdar_line(line: str, corners: str) -> Region | None:
         return Region(match[2].strip(), _numbers(match[1]))
     if corners != '4' and (match := TWO.fullmatch(line)):
         box = numbers(_numbers(match[1]), 4)
-        return None if box is None else Region(_unquoted(match[2]), box=(box[0], box[1], box[2], box[3]))
+        return None if box is None else Region(unquoted(match[2]), box=(box[0], box[1], box[2], box[3]))
     return None
 
 
@@ -101,17 +101,11 @@ def _rctw_line(line: str, difficult: bool) -> Region | None:
     if match is None or not comma or flag.strip() not in ('0', '1'):
         return None
     ruled_out = 'difficult' if flag.strip() == '1' and not difficult else ''
-    return Region(_unquoted(text), _numbers(match[1]), ruled_out=ruled_out)
+    return Region(unquoted(text), _numbers(match[1]), ruled_out=ruled_out)
 
 
 def _numbers(text: str) -> list[str]:
     return text.replace(',', ' ').split()
-
-
-def _unquoted(text: str) -> str:
-    """A text without the quotes around it; what it quotes itself stays."""
-    text = text.strip()
-    return text[1:-1].replace('\\"', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def _cut_out(list_file: Path, rectify: bool) -> Iterator[Page | Skipped]:

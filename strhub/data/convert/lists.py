@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from strhub.data.convert.base import Skipped
-from strhub.data.convert.parsing import parse_json, read_json
+from strhub.data.convert.base import Skipped, Word
+from strhub.data.convert.parsing import parse_json, read_json, unquoted
+from strhub.data.convert.regions import inside
 from strhub.data.labelformats import LABEL_COLUMNS, PICTURE_COLUMNS
 
 PICTURE_KEYS = (*PICTURE_COLUMNS, 'img_path')
@@ -35,6 +36,12 @@ def labelled(file: Path) -> Iterator[tuple[str, str] | Skipped]:
             yield Skipped('entry that is no picture with its label', f'{file} {where}')
         else:
             yield pair
+
+
+def place(folder: Path, name: str, label: str) -> Word | Skipped:
+    """The word of an entry whose picture is named relative to a folder."""
+    picture = inside(folder, name)
+    return Skipped('picture outside the folder', name) if picture is None else Word(picture, label)
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -68,7 +75,5 @@ def _text_line(line: str) -> tuple[str, str] | None:
     if not separator:
         return None
     if separator == ' ' and picture.endswith(','):
-        picture, label = picture[:-1], label.strip()
-        if len(label) > 1 and label[0] == label[-1] == '"':
-            label = label[1:-1].replace('\\"', '"')
+        picture, label = picture[:-1], unquoted(label)
     return picture, label

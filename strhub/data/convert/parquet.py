@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from strhub.data.convert.base import Cell, Option, SetInfo, Skipped, Word
+from strhub.data.convert.parsing import open_parquet
 
 ROWS = 10_000  # labels at once; the pictures are read where they are written
 
@@ -24,21 +25,15 @@ def parquet(
 
 
 def _labels(file: Path, image_column: str, text_column: str) -> Iterator[object]:
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        with ParquetFile(file) as table:
-            columns = table.schema_arrow.names
-            if missing := [column for column in (image_column, text_column) if column not in columns]:
-                raise ValueError(
-                    f'{file} has no column {" and no column ".join(missing)} but {", ".join(columns)}: '
-                    'name them with --image_column and --text_column'
-                )
-            for batch in table.iter_batches(ROWS, columns=[text_column]):
-                yield from batch.column(0).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f'{file} cannot be read as parquet ({error}): download it again') from None
+    with open_parquet(file) as table:
+        columns = table.schema_arrow.names
+        if missing := [column for column in (image_column, text_column) if column not in columns]:
+            raise ValueError(
+                f'{file} has no column {" and no column ".join(missing)} but {", ".join(columns)}: '
+                'name them with --image_column and --text_column'
+            )
+        for batch in table.iter_batches(ROWS, columns=[text_column]):
+            yield from batch.column(0).to_pylist()
 
 
 SETS = {

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +59,29 @@ def read_lines(path: Path, encodings: Sequence[str] = ('utf-8',)) -> Iterator[tu
         line = line.removesuffix('\n')
         if line.strip():
             yield number, line
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """A parquet file, pyarrow's ParquetFile.
+
+    Raises:
+        ValueError: it is not one, or is found to be damaged before it is closed.
+    """
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            yield file
+    except (ArrowException, OSError) as error:
+        raise ValueError(f'{path} cannot be read as parquet ({error}): download it again') from None
+
+
+def unquoted(text: str) -> str:
+    """A text without blanks and quotes around it; what it quotes itself stays."""
+    text = text.strip()
+    return text[1:-1].replace('\\"', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def parse_json(text: str, name: str) -> Any:

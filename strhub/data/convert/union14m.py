@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from strhub.data.convert.base import Option, Record, SetInfo, Skipped, Word
-from strhub.data.convert.lists import labelled
+from strhub.data.convert.lists import labelled, place
 from strhub.data.convert.regions import inside
 
 LEVELS = ('easy', 'medium', 'normal', 'hard', 'challenging')
@@ -49,9 +49,8 @@ def _from_list(root: Path, file: Path) -> Iterator[Word | Skipped]:
         name, label = entry
         if base is None:  # lists of different years begin their names at different folders
             places = (root, root / 'full_images', file.parent)
-            base = next((place for place in places if (path := inside(place, name)) and path.exists()), root)
-        picture = inside(base, name)
-        yield Skipped('picture outside the folder', name) if picture is None else Word(picture, label)
+            base = next((folder for folder in places if (path := inside(folder, name)) and path.exists()), root)
+        yield place(base, name, label)
 
 
 SETS = {

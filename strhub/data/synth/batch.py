@@ -17,12 +17,12 @@ from strhub.data.synth import filters
 from strhub.data.synth.camera import LARGEST_CUT, noise_sheet
 from strhub.data.synth.fonts import FontBook
 from strhub.data.synth.packing import Fields, Layers, Noise, Pack, Tensors, pack
+from strhub.data.synth.paint import LUMA
 from strhub.data.synth.plan import Plan, plans
-from strhub.data.synth.render import LEAST_CONTRAST, LEAST_INK, LEAST_SEPARATION
+from strhub.data.synth.render import BANDS, LEAST_CONTRAST, LEAST_INK, LEAST_SEPARATION, LETTER, TOUCHED
 from strhub.data.synth.words import WordSource
 
 CHUNK = 64  # pictures of similar size that share a canvas, so that little of it is empty
-BANDS = 4
 
 
 def render_batch(
@@ -214,13 +214,13 @@ def are_readable(canvas: Tensor, coverage: Tensor, sizes: Tensor) -> Tensor:
     columns, rows = (torch.arange(side, device=canvas.device) for side in (canvas.shape[3], canvas.shape[2]))
     canvas, coverage, rows = canvas[:, :, ::2], coverage[:, ::2], rows[::2]
     inside = (columns < widths[:, None])[:, None] & (rows < heights[:, None])[:, :, None]
-    letters, touched = (coverage > 150).float(), (coverage > 12).float()
+    letters, touched = (coverage > LETTER).float(), (coverage > TOUCHED).float()
     ring = (F.max_pool2d(touched.unsqueeze(1), (3, 5), 1, (1, 2)).squeeze(1) - touched) * inside
     count = (widths // heights).clamp(1, BANDS)
     edges = torch.arange(1, BANDS + 1, device=canvas.device) * widths[:, None] // count[:, None]
     band = (columns[:, None] >= edges[:, None]).sum(2)  # (N, W)
     bands = F.one_hot(band.clamp(max=BANDS - 1), BANDS).float()  # (N, W, bands)
-    luma = (canvas * canvas.new_tensor(filters.LUMA).view(3, 1, 1)).sum(1, keepdim=True).round()
+    luma = (canvas * canvas.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True).round()
     values = torch.cat((luma, canvas), 1)
 
     def statistics(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

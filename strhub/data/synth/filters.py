@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)
+from strhub.data.synth.paint import LUMA
+
 # The quantisation tables of the JPEG standard (T.81, annex K) at quality 50, for brightness and colour.
 BRIGHTNESS = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29),

@@ -77,8 +77,11 @@ class Light:
         return self.gain == (1, 1, 1) and not self.offset
 
 
+LUMA = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness
+
+
 def luma(colour: Colour) -> float:
-    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    return LUMA[0] * colour[0] + LUMA[1] * colour[1] + LUMA[2] * colour[2]
 
 
 def shaded(colour: Colour, factor: float) -> Colour:

@@ -16,6 +16,8 @@ from strhub.data.synth.words import WordSource
 
 LEAST_CONTRAST = 28.0  # of 255, between the letters and what is next to them
 LEAST_SEPARATION = 0.6  # the same, in spreads of both
+LETTER, TOUCHED = 150, 12  # coverage, of 255, above which a pixel is a letter, and is more than ground
+BANDS = 4  # at most, side by side, to judge: one end of a word may vanish in a reflection
 LEAST_INK = 4  # pixels of letters by which to judge
 RING = np.ones((3, 5), np.uint8)  # how far around the letters to look, in every other row
 
@@ -59,11 +61,11 @@ def is_readable(pixels: np.ndarray, coverage: np.ndarray) -> bool:
     """Whether letters, uint8 coverage (h, w), stand out all along the word in uint8 pixels (h, w, 3)."""
     height, width = coverage.shape
     pixels, coverage = pixels[::2], coverage[::2]  # a row says little that its neighbours do not
-    letters = cv2.threshold(coverage, 150, 1, cv2.THRESH_BINARY)[1]
-    touched = cv2.threshold(coverage, 12, 1, cv2.THRESH_BINARY)[1]
+    letters = cv2.threshold(coverage, LETTER, 1, cv2.THRESH_BINARY)[1]
+    touched = cv2.threshold(coverage, TOUCHED, 1, cv2.THRESH_BINARY)[1]
     ground = cv2.dilate(touched, RING) - touched
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    bands = min(max(width // height, 1), 4)  # side by side: one end of a word may vanish in a reflection
+    bands = min(max(width // height, 1), BANDS)
     edges = [band * width // bands for band in range(bands + 1)]
     is_seen = False
     for left, right in pairwise(edges):

@@ -6,15 +6,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from strhub.cores import cores
+from strhub.data.commandline import add_overwrite, add_workers, spellings, word_bar
 from strhub.data.tools.arrange import merge, split
 from strhub.data.tools.export import export
 from strhub.data.tools.filter import Criteria, Like, Likeness, filter_words
@@ -81,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_source(command)
     _add_target(command)
     _add_criteria(command)
-    _add_workers(command)
+    add_workers(command)
     command = add('split', 'two LMDBs of one set, by chance', _split, SPLIT_HELP)
     _add_source(command)
     _add_target(command, 'DST_A')
@@ -94,12 +91,12 @@ def make_parser() -> argparse.ArgumentParser:
     command = add('stats', 'what is stored: labels, characters, sizes, formats', _stats)
     command.add_argument('sources', type=Path, nargs='+', metavar='SRC')
     command.add_argument('--json', action='store_true', help='for programs')
-    _add_workers(command)
+    add_workers(command)
     command = add('verify', 'decodes all pictures and checks all keys', _verify, VERIFY_HELP)
     command.add_argument('sources', type=Path, nargs='+', metavar='SRC')
     command.add_argument('--clean', type=Path, metavar='DST', help='write what is whole to this LMDB')
-    command.add_argument('--overwrite', action='store_true', help='replace DST, if it is an LMDB, at the end')
-    _add_workers(command)
+    add_overwrite(command)
+    add_workers(command)
     command = add('export', 'a folder of pictures with a label file', _export, EXPORT_HELP)
     _add_source(command)
     command.add_argument('target', type=Path, metavar='DIR', help='the folder to make')
@@ -113,19 +110,12 @@ def _add_source(command: argparse.ArgumentParser) -> None:
 def _add_target(command: argparse.ArgumentParser, name: str = 'DST') -> None:
     command.add_argument(name.lower(), type=Path, metavar=name, help='the LMDB to make')
     if name != 'DST_B':
-        command.add_argument(
-            '--overwrite', action='store_true', help=f'replace {name[:3]}, if it is an LMDB, at the end'
-        )
-
-
-def _add_workers(command: argparse.ArgumentParser) -> None:
-    workers = min(8, cores())
-    command.add_argument('--workers', type=int, default=workers, metavar='N', help=f'processes (default: {workers})')
+        add_overwrite(command, name[:3])
 
 
 def _add_criteria(command: argparse.ArgumentParser) -> None:
     def add(name: str, **options: Any) -> None:
-        command.add_argument(*dict.fromkeys((f'--{name}', f'--{name.replace("_", "-")}')), **options)
+        command.add_argument(*spellings(name), **options)
 
     add('min_size', type=int, metavar='N', help='pixels that each side has at least')
     add('max_size', type=int, metavar='N', help='pixels that each side has at most')
@@ -153,15 +143,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.do(arguments)
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], object]]:
-    with tqdm(total=total, unit=' words', disable=not sys.stderr.isatty()) as bar:
-        yield bar.update
-
-
 def _merge(arguments: argparse.Namespace) -> None:
     words = Words(arguments.sources)
-    with _progress(len(words)) as progress:
+    with word_bar(len(words)) as progress:
         report = merge(words, arguments.dst, overwrite=arguments.overwrite, progress=progress)
     print(f'{arguments.dst}: {report}')
 
@@ -171,7 +155,7 @@ def _filter(arguments: argparse.Namespace) -> None:
     likeness = Likeness(tuple(arguments.unlike), arguments.unique, arguments.distance, arguments.same_label)
     _check(criteria, likeness, arguments.report)
     words = Words(arguments.sources)
-    with _progress(len(words) * (2 if likeness else 1)) as progress:
+    with word_bar(len(words) * (2 if likeness else 1)) as progress:
         report, likes = filter_words(
             words,
             arguments.dst,
@@ -214,7 +198,7 @@ def _save_likes(likes: Sequence[Like], path: Path) -> None:
 
 def _split(arguments: argparse.Namespace) -> None:
     words = Words(arguments.sources)
-    with _progress(2 * len(words)) as progress:
+    with word_bar(2 * len(words)) as progress:
         report, second = split(
             words,
             (arguments.dst_a, arguments.dst_b),
@@ -230,7 +214,7 @@ def _split(arguments: argparse.Namespace) -> None:
 
 def _stats(arguments: argparse.Namespace) -> None:
     words = Words(arguments.sources)
-    with _progress(len(words)) as progress:
+    with word_bar(len(words)) as progress:
         stats = measure_all(words, workers=arguments.workers, progress=progress)
     if arguments.json:
         print(json.dumps({'sets': list(map(str, words.sets)), **stats.as_dict()}, ensure_ascii=False, indent=1))
@@ -240,7 +224,7 @@ def _stats(arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> None:
     words = open_for_verifying(arguments.sources)
-    with _progress(len(words)) as progress:
+    with word_bar(len(words)) as progress:
         report = verify(
             words, arguments.clean, overwrite=arguments.overwrite, workers=arguments.workers, progress=progress
         )
@@ -253,6 +237,6 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     words = Words(arguments.sources)
-    with _progress(2 * len(words)) as progress:
+    with word_bar(2 * len(words)) as progress:
         report = export(words, arguments.target, progress=progress)
     print(f'{arguments.target}: {report}')

@@ -37,9 +37,11 @@ class Stats:
     def __iadd__(self, other: Stats) -> Stats:
         for name, value in vars(other).items():
             mine = getattr(self, name)
-            setattr(self, name, mine + value if not isinstance(value, Counter) else mine)
-            if isinstance(value, Counter):
+            if isinstance(mine, Counter):
                 mine.update(value)
+            else:
+                mine += value  # a list grows in place
+                setattr(self, name, mine)
         return self
 
     @property
