@@ -52,6 +52,7 @@ class Word:
         polygon: 4 points are a quad, which begins at the upper left of the text as it is read and goes on clockwise;
             text that runs uphill or downwards is turned upright by that. More points count as their bounding box.
         as_stored: coordinates are pixels as the file stores them, before the turn of EXIF.
+        ordered: False: a quad begins at any corner, either way round; its text is taken for level as it is displayed.
     """
 
     picture: Picture
@@ -59,6 +60,7 @@ class Word:
     box: Box | None = None
     polygon: Polygon | None = None
     as_stored: bool = False
+    ordered: bool = True
 
 
 @dataclass(frozen=True)

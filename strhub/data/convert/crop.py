@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from strhub.data.convert.base import Box, Polygon, Word
+from strhub.data.picture import MAX_PIXELS
 
 SLACK = 0.08  # of a quad's shorter side: corners that close to those of its bounding box are meant to be there
 FLATTEST = 0.05  # sine of a quad's corner: with a flatter one it is a triangle, and its perspective nonsense
@@ -51,7 +52,7 @@ def cut(image: Image.Image, word: Word, *, orientation: int = 1, rectify: bool =
     bounds = _bounds(points, image.size)
     if not (rectify and word.polygon is not None and len(points) == 4):
         return _cut_box(image, bounds)
-    quad = _checked(points)
+    quad = _checked(points if word.ordered else level(points))
     turns = _quarter_turns(quad, bounds)
     if turns is None:
         return _rectified(image, quad, bounds)
@@ -68,6 +69,22 @@ def as_displayed(points: Polygon, orientation: int, size: tuple[int, int]) -> Po
     if orientation in (3, 4, 7, 8):
         points = tuple((x, size[1] - y) for x, y in points)
     return points
+
+
+def level(quad: Polygon) -> Polygon:
+    """A quad whose first corner means nothing, clockwise and turned so that its text is as level as it can be."""
+    ends = zip(quad, quad[1:] + quad[:1], strict=True)
+    if sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in ends) < 0:  # twice the area, below 0 counter-clockwise
+        quad = quad[::-1]
+    return max((quad[i:] + quad[:i] for i in range(4)), key=lambda turned: _levelness(*turned))
+
+
+def _levelness(*quad: tuple[float, float]) -> float:
+    """From -1 to 1: how far the upper and lower sides of a quad point to the right."""
+    upper_left, upper_right, lower_right, lower_left = quad
+    x = upper_right[0] - upper_left[0] + lower_right[0] - lower_left[0]
+    y = upper_right[1] - upper_left[1] + lower_right[1] - lower_left[1]
+    return x / (math.hypot(x, y) or 1)
 
 
 def _corners(left: float, top: float, right: float, bottom: float) -> Polygon:
@@ -138,6 +155,8 @@ def _rectified(image: Image.Image, quad: Polygon, bounds: Box) -> Image.Image:
     high = min(math.ceil(right) + MARGIN, image.width), min(math.ceil(bottom) + MARGIN, image.height)
     if max(width, height, high[0] - low[0], high[1] - low[1]) > LONGEST:
         raise UnusableError(f'word longer than {LONGEST} pixels')
+    if width * height > MAX_PIXELS:  # the four sides of a thin quad may all be long
+        raise UnusableError(f'word of more than {MAX_PIXELS} pixels')
     region = np.asarray(image.crop((*low, *high)))
     # Corners are corners of pixels, where OpenCV counts from their centres.
     source = np.array([(x - low[0] - 0.5, y - low[1] - 0.5) for x, y in quad], dtype=np.float32)

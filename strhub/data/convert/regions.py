@@ -5,14 +5,13 @@ A parser yields a `Page` for each picture, with regions as the file has them; `p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from strhub.data.convert.base import Box, Converter, Option, Polygon, Skipped, Word
+from strhub.data.convert.base import Box, Converter, Option, Skipped, Word
 from strhub.data.convert.parsing import Pictures, find_file, polygon
 from strhub.data.labelformats import is_outside
 
@@ -86,25 +85,7 @@ def _judge(picture: Path, where: str, region: Region, wanted: set[str], as_store
     points = polygon(region.shape)
     if points is None:
         return Skipped('broken polygon', where)
-    if len(points) == 4 and not region.ordered:
-        points = level(points)
-    return Word(picture, region.text, polygon=points, as_stored=as_stored)
-
-
-def level(quad: Polygon) -> Polygon:
-    """A quad whose first corner means nothing, clockwise and turned so that its text is as level as it can be."""
-    ends = zip(quad, quad[1:] + quad[:1], strict=True)
-    if sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in ends) < 0:  # twice the area, below 0 counter-clockwise
-        quad = quad[::-1]
-    return max((quad[i:] + quad[:i] for i in range(4)), key=lambda turned: _levelness(*turned))
-
-
-def _levelness(*quad: tuple[float, float]) -> float:
-    """From -1 to 1: how far the upper and lower sides of a quad point to the right."""
-    upper_left, upper_right, lower_right, lower_left = quad
-    x = upper_right[0] - upper_left[0] + lower_right[0] - lower_left[0]
-    y = upper_right[1] - upper_left[1] + lower_right[1] - lower_left[1]
-    return x / (math.hypot(x, y) or 1)
+    return Word(picture, region.text, polygon=points, as_stored=as_stored, ordered=region.ordered)
 
 
 def inside(folder: Path, name: str) -> Path | None:

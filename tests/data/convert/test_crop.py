@@ -131,6 +131,13 @@ def test_nonsense_has_a_reason(where, reason):
         cut(PAGE, word(**where))
 
 
+def test_a_quad_of_long_sides_in_a_flat_picture_is_no_huge_crop():
+    page = Image.new('L', (20_000, 1_300))
+    thin = ((0, 0), (10_000, 0), (20_000, 1_300), (10_000, 1_300))  # its sides are 10,000 long, all four
+    with pytest.raises(UnusableError, match='word of more than 64000000 pixels'):
+        cut(page, word(polygon=thin))
+
+
 ANY_NUMBER = st.one_of(st.floats(-50, 200), st.floats())
 
 

@@ -1,12 +1,14 @@
 """Laws that every set obeys, on a miniature of each in the form in which it is published."""
 
+import json
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from miniatures import MINIATURES, Miniature
 from PIL import Image
-from scenes import Save, is_upright, save_plain, save_turned
+from scenes import Save, is_upright, save_plain, save_turned, scene
 
 from strhub.data.convert import all_sets
 from strhub.data.convert.cli import main
@@ -56,6 +58,32 @@ def test_coordinates_are_those_of_the_picture_as_it_is_displayed(name, tmp_path)
     found = records(tmp_path / 'dst')
     assert [label for _, label in found] == list(miniature.kept)
     assert all(is_upright(Image.open(BytesIO(picture))) for picture, _ in found)
+
+
+@pytest.mark.parametrize('name', ['coco', 'coco_text_1', 'coco_text_2', 'openvino', 'textocr'])
+def test_coordinates_of_the_file_are_turned_with_the_picture(name, tmp_path):
+    miniature, source = write(name, tmp_path / 'src', save_turned)
+    for file in source.glob('*.json'):
+        file.write_text(json.dumps(stored(json.loads(file.read_text()))))
+    convert(name, source, tmp_path / 'dst', *miniature.options, '--as_stored')
+    found = records(tmp_path / 'dst')
+    assert [label for _, label in found] == list(miniature.kept)
+    assert [label for picture, label in found if not is_upright(Image.open(BytesIO(picture)))] == []
+
+
+def stored(value: Any) -> Any:
+    """An annotation for the picture as it is displayed -> one for the file, where `save_turned` lays it on its side."""
+    width = scene().width
+    if isinstance(value, dict):
+        value = {key: stored(inner) for key, inner in value.items()}
+        if len(numbers := value.get('bbox', ())) == 4 and not isinstance(numbers[2], str):
+            left, top, across, down = numbers
+            value['bbox'] = [top, width - left - across, down, across]
+    elif isinstance(value, list) and len(value) == 8 and not isinstance(value[0], dict):
+        value = [number for x, y in zip(value[::2], value[1::2], strict=True) for number in (y, width - x)]
+    elif isinstance(value, list):
+        value = [stored(inner) for inner in value]
+    return value
 
 
 @pytest.mark.parametrize('name', [name for name, miniature in MINIATURES.items() if miniature.annotations])
