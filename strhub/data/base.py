@@ -220,15 +220,15 @@ class KeyedRandom:
     """One generator, set to (seed, key): to make one takes longer than all that augmentation draws of it."""
 
     def __init__(self, seed: int) -> None:
-        self._bits = np.random.Philox(key=0)
-        self._rng = np.random.Generator(self._bits)
-        self._start: Any = self._bits.state
+        # its bits have no other name: NumPy 1 unpickles a generator with bits of its own
+        self._rng = np.random.Generator(np.random.Philox(key=0))
+        self._start: Any = self._rng.bit_generator.state
         self._seed = seed % 2**64
 
     def at(self, key: int) -> np.random.Generator:
         """The generator, until the next call."""
         self._start['state']['key'][:] = self._seed, key % 2**64
-        self._bits.state = self._start
+        self._rng.bit_generator.state = self._start
         return self._rng
 
 

@@ -1,5 +1,7 @@
 """Data sets: every form of labels, what is left out, keys, and pictures that cannot be read."""
 
+import copyreg
+import io
 import json
 import logging
 import pickle
@@ -398,6 +400,31 @@ def test_a_data_set_survives_pickling(tmp_path, make_lmdb):
     copy = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(copy[0][0], dataset[0][0])
     assert copy.unreadable == dataset.unreadable
+
+
+def generator_of(state: dict) -> np.random.Generator:
+    bits = np.random.Philox()
+    bits.state = state
+    return np.random.Generator(bits)
+
+
+class PicklerOfNumPy1(pickle.Pickler):
+    """A generator travels without its bits, and finds others."""
+
+    dispatch_table = {
+        **copyreg.dispatch_table,
+        np.random.Generator: lambda rng: (generator_of, (rng.bit_generator.state,)),
+    }
+
+
+@pytest.mark.parametrize('pickler', [pickle.Pickler, PicklerOfNumPy1])
+def test_a_pickled_data_set_augments_as_before(tmp_path, make_lmdb, pickler):
+    dataset = build_tree_dataset(make_lmdb(tmp_path / 'a', list('ab')), RULES, AUGMENT)
+    travelling = io.BytesIO()
+    pickler(travelling).dump(dataset)
+    copy = pickle.loads(travelling.getvalue())
+    for key in range(20):
+        assert torch.equal(copy[key][0], dataset[key][0])
 
 
 # Many items at once
