@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from strhub.data.base import Transform, WordDataset
 from strhub.data.labelfile import LABEL_FILES, is_picture_name, read_folder
-from strhub.data.labelindex import MIN_RECORDS, Selection, select
+from strhub.data.labelindex import MIN_RECORDS, Selection, identify, select
 from strhub.data.labels import LabelRules, tally
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,11 @@ class LmdbDataset(WordDataset):
                 raise ValueError(f'{self.root} was changed while it was in use: start again')
 
     def _select(self) -> Selection:
-        if len(self._reader) < MIN_RECORDS:
+        database = identify(self.root)
+        if len(self._reader) < MIN_RECORDS:  # this opens it
             return self._scan()
-        return select(self.root, {**self.rules.identity, 'min_image_dim': max(self.min_image_dim, 0)}, self._scan)
+        rules = {**self.rules.identity, 'min_image_dim': max(self.min_image_dim, 0)}
+        return select(self.root, rules, self._scan, database=database)
 
     def _scan(self) -> Selection:
         """Reads every label; most are judged many at once."""

@@ -49,20 +49,24 @@ class Selection(NamedTuple):
     is_mapped: bool = False  # records lie in a file, which another process had better open itself
 
 
-def select(root: Path, rules: Mapping[str, Any], scan: Callable[[], Selection]) -> Selection:
+def select(
+    root: Path, rules: Mapping[str, Any], scan: Callable[[], Selection], *, database: Mapping[str, Any]
+) -> Selection:
     """What `scan` finds in the LMDB `root`: from the index, or else by calling it, and then an index is left behind.
 
     Args:
         rules: all that the outcome depends on beside the database; plain values.
+        database: what `identify` said of `root` before `scan`'s reader opened it. If it is another one by now, no one
+            knows which of them is open: then there is no index.
     """
     places = [root, *_cache_places(root)]
     name = PREFIX + _digest(dict(rules))
-    subject = {'database': _database(root), 'rules': dict(rules)}
+    subject = {'database': dict(database), 'rules': dict(rules)}
     for place in places:
-        if found := _read(place / name, subject):
+        if (found := _read(place / name, subject)) and identify(root) == database:
             return found
     selection = scan()
-    if _database(root) != subject['database']:  # it changed meanwhile
+    if identify(root) != database:
         return selection
     for place in places:
         try:
@@ -75,7 +79,7 @@ def select(root: Path, rules: Mapping[str, Any], scan: Callable[[], Selection]) 
     return selection
 
 
-def _database(root: Path) -> dict[str, Any]:
+def identify(root: Path) -> dict[str, Any]:
     """What tells this database, in this state, from any other; a copy is another one."""
     with (root / 'data.mdb').open('rb') as file:
         stat, meta = os.fstat(file.fileno()), file.read(META_BYTES)

@@ -22,8 +22,9 @@ from pictures import encode, make_picture
 
 from strhub.data import labelindex
 from strhub.data.dataset import LmdbDataset
-from strhub.data.labelindex import Selection, select
+from strhub.data.labelindex import Selection, identify, select
 from strhub.data.labels import LabelRules
+from strhub.data.lmdb import LmdbReader
 
 RULES = LabelRules(string.ascii_lowercase, 6)
 WORDS = [b'one', b'two', 'é'.encode(), '中文'.encode(), b'much too long', b'\xff', b'', b'Six', b'a b', b'10', b'end']
@@ -140,7 +141,8 @@ def test_damage_at_any_byte_and_of_any_length_changes_nothing(tmp_path):
     records, dropped, scans = [3, 5, 2**32 - 1], Counter({'long': 7}), []
 
     def ask() -> None:
-        found = select(root, {}, lambda: scans.append(1) or Selection(np.array(records, np.uint32), dropped))
+        scan = lambda: scans.append(1) or Selection(np.array(records, np.uint32), dropped)  # noqa: E731
+        found = select(root, {}, scan, database=identify(root))
         assert found.records.tolist() == records
         assert found.dropped == dropped
 
@@ -220,6 +222,26 @@ def test_a_copy_is_another_database(tmp_path, scans):
     shutil.copy2(tmp_path / 'copy' / 'data.mdb', root / 'data.mdb')  # into the very file, of the same size
     assert answer(root)[0] == KEPT[1:]
     assert len(scans) == 3
+
+
+@pytest.mark.parametrize('has_index', [False, True])
+@pytest.mark.parametrize('is_open', [False, True])
+def test_a_swap_just_as_it_is_opened_is_noticed(tmp_path, monkeypatch, is_open, has_index):
+    root, other = write(tmp_path / 'set', WORDS), write(tmp_path / 'other', [b'new', *WORDS, b'last'])
+    if has_index:
+        answer(root)
+    open_env = LmdbReader._env
+
+    def swapping(reader):
+        env = open_env(reader) if is_open else None
+        if (other / 'data.mdb').exists():
+            (other / 'data.mdb').replace(root / 'data.mdb')
+        return env or open_env(reader)
+
+    monkeypatch.setattr(LmdbReader, '_env', swapping)
+    assert len(LmdbDataset(root, RULES)) == len(KEPT) + (0 if is_open else 2)
+    for _ in range(2):
+        assert answer(root)[0] == ['new', *KEPT, 'last']
 
 
 def test_a_moved_set_keeps_its_index(tmp_path, scans):
