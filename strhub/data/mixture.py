@@ -130,8 +130,10 @@ class MixtureDataset(Dataset):
         words = float(share * self.count)
         if not has_records(part):
             return f'rendered, {float(share):.1%} of all words, {words:.0f} in an epoch'
+        times = words / len(part)
+        plain = f'{times:.0f}' if times >= 10 else np.format_float_positional(times, 2, fractional=False, trim='-')
         return (
-            f'{len(part)} words, {float(share):.1%} of all words, each {words / len(part):.2g} times in an epoch, '
+            f'{len(part)} words, {float(share):.1%} of all words, each {plain} times in an epoch, '
             f'left out: {tally(part.dropped) or "none"}'
         )
 

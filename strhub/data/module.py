@@ -21,7 +21,7 @@ from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, build_tree_datase
 from strhub.data.labels import LabelRules
 from strhub.data.mixture import MixtureDataset, source_seed
 from strhub.data.sampler import EpochSampler
-from strhub.data.sources import Source, read_sources
+from strhub.data.sources import RENDERED, Source, read_sources
 from strhub.data.transforms import WordTransform, get_transform
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RENDERED, MIXED = 'rendered', 'mixed'
+MIXED = 'mixed'
 HELD_OUT_WORDS = 2000  # rendered for validation: an accuracy known to about 1 %
 HELD_OUT_SEED = 0x5EED0FF  # no run's own seed, one hopes; the same for all runs, so that they compare
 
@@ -287,7 +287,9 @@ class SceneTextDataModule(pl.LightningDataModule):
             try:
                 parts[name] = self._open_source(source, source_seed(self.seed, name))
             except FileNotFoundError as error:
-                raise FileNotFoundError(f'data.mix.{name}: {error}') from None
+                raise FileNotFoundError(
+                    f'data.mix.{name}: {error}; or leave this source out with data.mix.{name}.weight=0'
+                ) from None
             except ValueError as error:
                 raise ValueError(f'data.mix.{name}: {error}') from None
         weights = {name: source.weight for name, source in self._sources.items() if source.weight is not None}

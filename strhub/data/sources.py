@@ -11,6 +11,8 @@ from typing import Any
 from strhub.data.labels import LabelRules
 from strhub.tokenizer import CharsetAdapter
 
+RENDERED = 'rendered'
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -84,14 +86,19 @@ def _read_source(where: str, given: Any, name: Any, default: Source) -> Source:
             near = get_close_matches(str(key), known, n=1)
             hint = f'did you mean {near[0]}?' if near else f'there are {", ".join(known)}'
             raise ValueError(f'{where}.{key} is no key of a source: {hint}')
-    given = {key: value for key, value in given.items() if value is not None}  # null is the default
+    given = {'path': str(name), **{key: value for key, value in given.items() if value is not None}}  # null: as default
     for key, value in given.items():
         if wanted := _fault(key, value, default):
             raise ValueError(f'{where}.{key} is {value!r}: give {wanted}')
+    is_rendered = given['path'] == RENDERED
+    idle = 'min_image_dim' if is_rendered else 'rendered'
+    if idle in given:
+        kind = 'is rendered' if is_rendered else f'is read from {given["path"]}'
+        raise ValueError(f'{where} {kind}, where {idle} does nothing: leave out {where}.{idle}')
     if 'charset' in given:
         given['charset'] = _common(where, given['charset'], default.charset)
     given['rendered'] = {**default.rendered, **given.get('rendered', {})}
-    return replace(default, **{'path': str(name), **given})
+    return replace(default, **given)
 
 
 def _fault(key: str, value: Any, default: Source) -> str:

@@ -273,6 +273,19 @@ def test_the_log_has_a_line_for_each_source(root, caplog):
     )
 
 
+@pytest.mark.parametrize(
+    ('count', 'times'), [(3, '0.43'), (7, '1'), (18, '2.6'), (69, '9.9'), (2003, '286'), (10**7, '1428571')]
+)
+def test_how_often_a_word_comes_is_a_plain_number(root, count, times):
+    mixture = module_of(root, mix={'shop': {}}, mix_count=count).train_dataset
+    assert f', each {times} times in an epoch,' in mixture.summary('shop')
+
+
+def test_a_word_that_hardly_ever_comes_has_a_plain_number_too(root):
+    mixture = module_of(root, mix={'shop': {'weight': 1e-5}, 'tree': {'weight': 1}}, mix_count=100).train_dataset
+    assert ', each 0.00014 times in an epoch,' in mixture.summary('shop')
+
+
 # Rules of a source
 
 
@@ -360,6 +373,13 @@ def test_sources_left_out_need_not_be_there(root):
         ({'shop': {'min_image_dim': -1}}, r'min_image_dim is -1'),
         ({'shop': {'augment': 'no'}}, r"augment is 'no': give true or false"),
         ({'shop': {'rendered': 3}}, r'rendered is 3: give a section'),
+        (
+            {'shop': {'rendered': {}}},
+            r'mix\.shop is read from shop, where rendered does nothing: leave out data\.mix\.shop',
+        ),
+        ({'rendered': {'path': 'tree', 'rendered': {'warmup': 0}}}, r'read from tree, where rendered does nothing'),
+        ({'rendered': {'min_image_dim': 8}}, r'mix\.rendered is rendered, where min_image_dim does nothing'),
+        ({'own': {'path': 'rendered', 'min_image_dim': 0}}, r'own is rendered, where min_image_dim does nothing'),
     ],
 )
 def test_wrong_sources_get_one_sentence(root, mix, message):
@@ -368,7 +388,8 @@ def test_wrong_sources_get_one_sentence(root, mix, message):
 
 
 def test_faults_found_on_opening_name_the_source(root):
-    with pytest.raises(FileNotFoundError, match=r'data\.mix\.elsewhere: neither .* exists: '):
+    remedy = r'or leave this source out with data\.mix\.elsewhere\.weight=0'
+    with pytest.raises(FileNotFoundError, match=rf'data\.mix\.elsewhere: neither .* exists: .*; {remedy}$'):
         module_of(root, mix={'elsewhere': {}}).train_dataset  # noqa: B018
     with pytest.raises(ValueError, match=r'data\.mix\.rendered: rendered has no key cuont: there are count'):
         module_of(root, mix={'rendered': {'rendered': {'cuont': 1}}}).train_dataset  # noqa: B018
