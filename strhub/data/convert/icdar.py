@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from strhub.data.convert.base import Option, SetInfo, Skipped
@@ -11,8 +12,11 @@ from strhub.data.convert.parsing import Pictures, find_file, numbers, read_lines
 from strhub.data.convert.regions import AS_STORED, LANGUAGE, Gallery, Page, Region, pages
 
 NUMBER = r'[-+]?\d+(?:\.\d+)?'
+MORE = re.compile(rf'\s*({NUMBER}\s*,\s*{NUMBER}(?:\s*,\s*{NUMBER}\s*,\s*{NUMBER}){{4,}})\s*,(.*)', re.DOTALL)
 FOUR = re.compile(rf'\s*({NUMBER}(?:\s*,\s*{NUMBER}){{7}})\s*,(.*)', re.DOTALL)
 TWO = re.compile(rf'\s*({NUMBER}(?:(?:\s*,\s*|\s+){NUMBER}){{3}})(?:\s*,\s*|\s+)(.*)', re.DOTALL)
+# What lines look like, by how many corners they have; a line that fits one fits those after it, too.
+FORMS = {'4+': MORE, '4': FOUR, '2': TWO}
 ENCODINGS = ('utf-8', 'gb18030')  # the second is what Chinese editors write, and holds GBK
 
 Parse = Callable[[str], Region | None]
@@ -29,7 +33,7 @@ def icdar(root: Path, *, images: str = '', corners: str = 'any') -> Iterator[Pag
     find = _Finder(root, Path(images) if images else None)
     for file in files:
         name = file.stem.removeprefix('gt_')
-        yield from _page(file, name, find(file, name), lambda line: _icdar_line(line, corners))
+        yield from _page(file, name, find(file, name), _icdar_parser(file, corners))
 
 
 @pages
@@ -78,13 +82,32 @@ def _page(file: Path, name: str, picture: Path | None, parse: Parse) -> Iterator
         yield Page(picture, name, regions)
 
 
-def _icdar_line(line: str, corners: str) -> Region | None:
-    if corners != '2' and (match := FOUR.fullmatch(line)):
+def _icdar_parser(file: Path, corners: str) -> Parse:
+    """Reads the lines of a file, with `any` number of corners as most of them have.
+
+    No line says it alone: a text may begin with numbers, too, and a broken line has fewer than it should.
+    """
+    if corners != 'any':
+        return partial(_icdar_line, corners=corners)
+    try:
+        lines = [line for _, line in read_lines(file, ENCODINGS)]
+    except ValueError:  # its page will say so
+        lines = []
+    counts = {name: sum(form.fullmatch(line) is not None for line in lines) for name, form in FORMS.items()}
+    usual = next(name for name, count in counts.items() if 2 * count >= counts['2'])
+    return partial(_icdar_line, corners=usual, unclear=MORE if usual == '4' else None)
+
+
+def _icdar_line(line: str, corners: str, unclear: re.Pattern[str] | None = None) -> Region | None:
+    if unclear and unclear.fullmatch(line):
+        return Region(None, ruled_out='4 corners or more: --corners 4 or --corners 4+ says which')
+    match = FORMS[corners].fullmatch(line) or (corners == '4+' and FOUR.fullmatch(line))
+    if not match:
+        return None
+    if corners != '2':
         return Region(match[2].strip(), _numbers(match[1]))
-    if corners != '4' and (match := TWO.fullmatch(line)):
-        box = numbers(_numbers(match[1]), 4)
-        return None if box is None else Region(unquoted(match[2]), box=(box[0], box[1], box[2], box[3]))
-    return None
+    box = numbers(_numbers(match[1]), 4)
+    return None if box is None else Region(unquoted(match[2]), box=(box[0], box[1], box[2], box[3]))
 
 
 def _mlt_line(line: str) -> Region | None:
@@ -132,7 +155,8 @@ def _has_texts(file: Path, corners: str) -> bool:
         first = next(read_lines(file, ENCODINGS), None)
     except (ValueError, OSError):
         return False
-    return first is not None and _icdar_line(first[1], corners) is not None
+    form = FORMS['2' if corners == 'any' else corners.rstrip('+')]  # which all lines fit that have as many or more
+    return first is not None and form.fullmatch(first[1]) is not None
 
 
 class _Finder:
@@ -183,6 +207,7 @@ SETS = {
         layout="""\
 SRC/gt_img_1.txt or SRC/gt/gt_img_1.txt or the like; without gt_, too
   x1,y1,x2,y2,x3,y3,x4,y4,text    4 corners, clockwise from the upper left; commas may stand in the text
+  x1,y1,…,x9,y9,text    more corners, with commas after each number
   left, top, right, bottom, "text"    2 corners, with or without commas and quotes
   ### is a text that cannot be read
 SRC/img_1.jpg or SRC/images/img_1.jpg or the like""",
@@ -191,7 +216,10 @@ SRC/img_1.jpg or SRC/images/img_1.jpg or the like""",
         options=(
             Option('images', '', 'folder of the pictures, where it is not in SRC'),
             Option(
-                'corners', 'any', 'how many a line has, where a text of numbers makes that unclear', ('any', '2', '4')
+                'corners',
+                'any',
+                'how many lines have; any: what most lines of a file look like',
+                ('any', '2', '4', '4+'),
             ),
             AS_STORED,
         ),

@@ -43,8 +43,9 @@ def points(word) -> list[tuple[float, float]]:
 def test_icdar_texts_come_back_as_they_were(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp('icdar')
     (folder / 'a.jpg').touch()
-    lines = f'{commas(LEVEL)},{text}\n16, 10, 64, 30, "{text}"\n16 10 64 30 "{text}"\n'.encode()
-    (folder / 'gt_a.txt').write_bytes(lines)
+    (folder / 'b.jpg').touch()
+    (folder / 'gt_a.txt').write_bytes(f'{commas(LEVEL)},{text}'.encode())
+    (folder / 'gt_b.txt').write_bytes(f'16, 10, 64, 30, "{text}"\n16 10 64 30 "{text}"\n'.encode())
     assert [word.label for word in icdar(folder)] == [text] * 3
 
 

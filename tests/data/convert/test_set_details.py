@@ -151,6 +151,33 @@ def test_icdar_lines_of_numbers(tmp_path):
     assert (word.label, word.box) == ('1,2,3,4,5', (16, 10, 64, 30))
 
 
+CURVE = '16,10,30,8,64,10,64,30,30,28,16,30'
+UNCLEAR = '4 corners or more: --corners 4 or --corners 4+ says which'
+NO_PLACE = 'line that is no text with its place'
+
+
+@pytest.mark.parametrize(
+    ('corners', 'lines', 'kept', 'skipped'),
+    [
+        ('any', [f'{CURVE},round'], [('round', 6)], []),
+        ('any', [f'{CURVE},1,5', f'{CURVE},###', f'{commas(LEVEL)},flat'], [('1,5', 6), ('flat', 4)], ['illegible']),
+        ('any', [f'{commas(LEVEL)},flat'] * 3 + [f'{CURVE},round'], [('flat', 4)] * 3, [UNCLEAR]),
+        ('any', [f'{commas(LEVEL)},1,5 kg'] * 2 + [f'{commas(LEVEL)},1,2,-'], [('1,5 kg', 4)] * 2, [UNCLEAR]),
+        ('4', [f'{CURVE},round'] * 2, [('30,28,16,30,round', 4)] * 2, []),
+        ('4+', [f'{commas(LEVEL)},flat'] * 3 + [f'{CURVE},round'], [('flat', 4)] * 3 + [('round', 6)], []),
+        ('any', [f'{commas(LEVEL)},flat', '5,5,7,7,8,8,###'], [('flat', 4)], [NO_PLACE]),
+        ('any', [f'{commas(LEVEL)},x', f'{commas(LEVEL)},y', '1,1,9,9,5'], [('x', 4), ('y', 4)], [NO_PLACE]),
+        ('any', ['1,1,9,9,5', '1,1,9,9,Tel. 5', '1,1,9,9,5,5,5,5,5'], [('5', 0), ('Tel. 5', 0), ('5,5,5,5,5', 0)], []),
+    ],
+)
+def test_icdar_files_have_the_corners_that_most_of_their_lines_have(tmp_path, corners, lines, kept, skipped):
+    save_plain(scene(), tmp_path / 'a.jpg')
+    write_lines(tmp_path / 'a.txt', *lines)
+    found = list(icdar(tmp_path, corners=corners))
+    assert [(word.label, len(word.polygon or ())) for word in found if isinstance(word, Word)] == kept
+    assert reasons(found) == skipped
+
+
 def test_a_file_may_be_the_source(tmp_path):
     mini.coco(tmp_path / 'coco', save_plain)
     (tmp_path / 'coco' / 'annotations.json').rename(tmp_path / 'mine.json')
