@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from strhub.data.convert.base import Box, Converter, Option, Skipped, Word
@@ -89,8 +89,13 @@ def _judge(picture: Path, where: str, region: Region, wanted: set[str], as_store
 
 
 def inside(folder: Path, name: str) -> Path | None:
-    """The path of a picture that annotations name, None if that is none inside the folder."""
-    return None if not name or '\0' in name or is_outside(name) else folder / name.replace('\\', '/')
+    """The path of a picture that annotations name, None if that is none inside the folder; names may begin with it."""
+    if not name or '\0' in name or is_outside(name):
+        return None
+    path = PurePosixPath(name.replace('\\', '/'))
+    if path.parts[:1] == (folder.name,) and not (folder / folder.name).is_dir():
+        return folder.parent / path
+    return folder / path
 
 
 class Gallery:

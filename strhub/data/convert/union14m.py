@@ -33,11 +33,14 @@ def union14m(root: Path, *, part: str = 'train') -> Iterator[Word | Skipped]:
 
 
 def _from_lmdb(folder: Path) -> Iterator[Word | Skipped]:
-    from strhub.data.lmdb import LmdbReader, image_key
+    from strhub.data.lmdb import LmdbReader, decode, image_key
 
-    for record, label in LmdbReader(folder).labels():
-        picture = Record(folder, image_key(record))
-        yield Skipped('label not UTF-8', str(picture)) if label is None else Word(picture, label)
+    for first, values in LmdbReader(folder).encoded_labels():
+        for record, value in enumerate(values, first):
+            picture = Record(folder, image_key(record))
+            label = None if value is None else decode(value)
+            fault = 'record without a label' if value is None else 'label not UTF-8'
+            yield Skipped(fault, str(picture)) if label is None else Word(picture, label)
 
 
 def _from_list(root: Path, file: Path) -> Iterator[Word | Skipped]:

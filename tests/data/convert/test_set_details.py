@@ -5,9 +5,9 @@ from itertools import islice
 
 import miniatures as mini
 import pytest
-from miniatures import commas, write_lines
+from miniatures import commas, write_json, write_lines
 from pictures import encode
-from scenes import LEVEL, UPHILL, flag, save_plain, save_turned, scene
+from scenes import LEVEL, LEVEL_BOX, UPHILL, flag, save_plain, save_turned, scene
 
 from strhub.__main__ import run
 from strhub.data.convert.base import Cell, Record, Skipped, Word
@@ -91,16 +91,17 @@ def test_union14m_as_lmdbs_and_as_lists(tmp_path):
     assert word.picture.is_file()  # names that begin below full_images
 
 
-def test_an_lmdb_with_a_label_that_is_not_text(tmp_path):
+def test_an_lmdb_with_labels_that_are_not_text_or_not_there(tmp_path):
     import lmdb
 
     with LmdbWriter(tmp_path / 'set') as writer:
-        writer.write(encode(flag()), 'one')
-        writer.write(encode(flag()), 'two')
+        for label in ('one', 'two', 'three'):
+            writer.write(encode(flag()), label)
     with lmdb.open(str(tmp_path / 'set')) as env, env.begin(write=True) as txn:
         txn.put(b'label-000000002', b'\xff')
+        txn.delete(b'label-000000003')
     assert labels(union14m(tmp_path / 'set')) == ['one']
-    assert reasons(union14m(tmp_path / 'set')) == ['label not UTF-8']
+    assert reasons(union14m(tmp_path / 'set')) == ['label not UTF-8', 'record without a label']
 
 
 def test_mlt_words_are_straightened_by_their_corners(tmp_path):
@@ -192,6 +193,20 @@ def test_a_file_may_be_the_source(tmp_path):
     (tmp_path / 'paddle' / 'rec_gt_train.txt').rename(tmp_path / 'list.tsv')
     (word, *_) = paddleocr(tmp_path / 'list.tsv', images=str(tmp_path / 'paddle'))
     assert word.picture.is_file()
+
+
+@pytest.mark.parametrize('name', ['images/a.jpg', './images/a.jpg', 'images\\a.jpg', 'a.jpg'])
+@pytest.mark.parametrize('is_given', [True, False])
+def test_coco_names_may_begin_with_the_folder_of_the_pictures(tmp_path, name, is_given):
+    texts = [{'image_id': 1, 'bbox': LEVEL_BOX, 'text': 'Exit'}]
+    write_json(tmp_path / 'labels.json', {'images': [{'id': 1, 'file_name': name}], 'annotations': texts})
+    save_plain(scene(), tmp_path / 'images' / 'a.jpg')
+    options = {'images': str(tmp_path / 'images')} if is_given else {}
+    (word,) = coco(tmp_path, **options)
+    assert word.picture == tmp_path / 'images' / 'a.jpg'
+    save_plain(scene(), tmp_path / 'images' / 'images' / 'a.jpg')
+    (word,) = coco(tmp_path, **options)
+    assert word.picture == tmp_path / 'images' / name.replace('\\', '/')  # a folder of that name may be in it, too
 
 
 @pytest.mark.parametrize(
