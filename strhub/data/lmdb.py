@@ -32,6 +32,10 @@ def is_lmdb(path: str | Path) -> bool:
     return (Path(path) / 'data.mdb').is_file()
 
 
+class NoLmdbError(ValueError):
+    """What data.mdb holds is no LMDB."""
+
+
 class _Environment:
     """One open LMDB: a process may open each only once, so that its readers share it; closed with the last of them."""
 
@@ -40,7 +44,7 @@ class _Environment:
             # readonly and lock-free: no file is touched, and a forked worker may go on using it
             self.env = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False, create=False)
         except lmdb.Error as error:
-            raise ValueError(f'{path} cannot be opened as an LMDB ({_reason(error, path)})') from None
+            raise NoLmdbError(f'{path} cannot be opened as an LMDB ({_reason(error, path)})') from None
         pages, size = self.env.info()['last_pgno'] + 1, self.env.stat()['psize']
         if (have := (path / 'data.mdb').stat().st_size) < pages * size:  # reading beyond the end kills the process
             self.env.close()

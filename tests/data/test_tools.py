@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import lmdb
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from pictures import encode, make_picture
 from strhub.__main__ import main as strhub
 from strhub.data.lmdb import LmdbReader, LmdbWriter
 from strhub.data.tools.cli import main
+from strhub.data.tools.stats import Stats
+from strhub.data.tools.verify import open_for_verifying
 
 
 def words_of(path: Path) -> list[tuple[bytes | None, str | None]]:
@@ -261,6 +264,16 @@ def test_stats_count_what_is_stored(tmp_path, make_lmdb, make_folder, capsys):
         assert line in report
 
 
+def test_parts_add_up_without_a_copy_of_what_is_there():
+    stats = Stats(words=1, sizes=[np.ones((1, 2), np.int32)])
+    sizes = stats.sizes
+    for _ in range(3):
+        stats += Stats(words=2, sizes=[np.ones((2, 2), np.int32)])
+    assert stats.words == 7
+    assert stats.sizes is sizes
+    assert len(np.concatenate(sizes)) == 7
+
+
 # verify
 
 
@@ -330,6 +343,73 @@ def test_verify_tells_of_what_cannot_be_opened(tmp_path, make_lmdb, make_folder,
     report = capsys.readouterr().out
     assert 'is truncated' in report
     assert '1 picture missing' in report
+
+
+def junk(path: Path, content: bytes) -> Path:
+    path.mkdir(parents=True)
+    (path / 'data.mdb').write_bytes(content)
+    return path
+
+
+def strange(path: Path) -> Path:
+    """An LMDB of something else."""
+    with lmdb.open(str(path), lock=False) as env, env.begin(write=True) as txn:
+        txn.put(b'key', b'value')
+    return path
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda path: junk(path, b'no LMDB'), 'set cannot be opened as an LMDB'),
+        (lambda path: junk(path, b''), 'set cannot be opened as an LMDB'),
+        (strange, 'set has no key num-samples, so it is not a set of words'),
+    ],
+)
+@pytest.mark.parametrize('command', ['verify', 'stats'])
+def test_what_is_no_data_set_at_all_is_refused(tmp_path, command, make, message, capsys):
+    source = make(tmp_path / 'set')
+    with pytest.raises(SystemExit) as exit_:
+        strhub(['data', command, str(source), '--workers', '1'])
+    assert exit_.value.code == 2
+    output = capsys.readouterr()
+    assert output.err.startswith('error: ')
+    assert message in output.err
+    assert not output.out
+
+
+def test_what_is_no_data_set_is_a_fault_among_others_that_are(tmp_path, make_lmdb, capsys):
+    make_lmdb(tmp_path / 'all' / 'set', ['a', 'b'])
+    junk(tmp_path / 'all' / 'junk', b'no LMDB')
+    with pytest.raises(SystemExit) as exit_:
+        run('verify', tmp_path / 'all', '--workers', 1)
+    assert exit_.value.code == 1
+    assert '2 words kept, 1 skipped' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('value', [None, b'2000'])
+def test_records_are_looked_for_many_at_once(tmp_path, monkeypatch, value):
+    source = write_set(tmp_path / 'set', [(b'x', 'a')] * 2500)
+    set_key(source, b'num-samples', value)
+    set_key(source, b'label-000002500', None)
+    asked, values = [], LmdbReader.values
+    monkeypatch.setattr(LmdbReader, 'values', lambda reader, keys: asked.append(len(keys)) or values(reader, keys))
+    assert len(open_for_verifying([source])) == 2500
+    assert len(asked) < 20
+
+
+def test_a_damaged_page_hides_no_record_but_its_own(tmp_path, monkeypatch):
+    source = write_set(tmp_path / 'set', [(b'x', 'a')] * 9)
+    set_key(source, b'num-samples', None)
+    values = LmdbReader.values
+
+    def damaged(reader, keys):
+        if b'label-000000009' in keys or b'image-000000003' in keys:
+            raise ValueError('damaged')
+        return values(reader, keys)
+
+    monkeypatch.setattr(LmdbReader, 'values', damaged)
+    assert len(open_for_verifying([source])) == 8
 
 
 # export

@@ -43,7 +43,7 @@ $ tie it to the ends. --unlike and --unique compare pictures by a perceptual has
 words take --same_label or a distance of 7: a longer one compares very many."""
 
 SPLIT_HELP = 'DST_B gets the share, DST_A all the others; the same seed makes the same sets.'
-VERIFY_HELP = 'The exit status is 0 if all is whole, 1 if something is wrong, 2 if there is nothing to verify.'
+VERIFY_HELP = 'The exit status is 0 if all is whole, 1 if something is wrong, 2 if none of SRC is a data set.'
 EXPORT_HELP = """\
 Pictures keep their bytes; `strhub convert folder DIR LMDB` makes the same records of them. Labels go to labels.tsv, or
 to labels.jsonl if one of them holds a line break."""

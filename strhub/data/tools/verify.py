@@ -9,46 +9,65 @@ from pathlib import Path
 from strhub.data.convert.base import Skipped
 from strhub.data.convert.report import Report
 from strhub.data.jobs import ordered_map
-from strhub.data.lmdb import LmdbReader, image_key, label_key
+from strhub.data.lmdb import LmdbReader, NoLmdbError, image_key, label_key
 from strhub.data.picture import UnreadablePictureError, open_image
 from strhub.data.tools.records import Chunk, Item, Words, check_targets, write
 
+AT_ONCE = 1000  # records looked for in one transaction, which takes longer than looking
+
 
 def open_for_verifying(sources: Iterable[Path]) -> Words:
-    """All that can be found of the sources; what is wrong with an LMDB as a whole is among the faults."""
+    """All that can be found of the sources; what is wrong with an LMDB as a whole is among the faults.
+
+    Raises:
+        FileNotFoundError, ValueError: none of the sources is a data set.
+    """
     faults: list[Skipped] = []
-    words = Words(sources, count=lambda path: _count(path, faults))
-    words.faults += faults
+    strangers: list[str] = []  # what is wrong with LMDBs that are none, or hold no record
+    words = Words(sources, count=lambda path: _count(path, faults, strangers))
+    if len(strangers) == len(words.sets):
+        raise ValueError(strangers[0])
+    words.faults += [*map(Skipped, strangers), *faults]
     return words
 
 
-def _count(path: Path, faults: list[Skipped]) -> int:
+def _count(path: Path, faults: list[Skipped], strangers: list[str]) -> int:
     """How many records there are, whatever num-samples says; a fault is noted if that is something else."""
     reader = LmdbReader(path)
     try:
         entries = reader.entries()
+    except NoLmdbError as error:
+        strangers.append(str(error))
+        return 0
     except ValueError as error:
         faults.append(Skipped(str(error)))
         return 0
     try:
         said = len(reader)
     except ValueError as error:
-        said = 0
-        faults.append(Skipped(str(error)))
-        wrong = ''
-    else:
-        wrong = f'num-samples is {said}, yet there are records up to'
-    last = max((record for record in range(said + 1, entries + 1) if _has(reader, record)), default=said)
-    if wrong and last > said:
-        faults.append(Skipped(f'{wrong} {last}', str(path)))
-    return last
+        last = _last(reader, range(1, entries + 1))
+        if last:
+            faults.append(Skipped(str(error)))
+        else:
+            strangers.append(str(error))
+        return last
+    if last := _last(reader, range(said + 1, entries + 1)):
+        faults.append(Skipped(f'num-samples is {said}, yet there are records up to {last}', str(path)))
+    return max(said, last)
 
 
-def _has(reader: LmdbReader, record: int) -> bool:
-    try:
-        return reader.value(label_key(record)) is not None or reader.value(image_key(record)) is not None
-    except ValueError:  # the page it would be on is damaged
-        return False
+def _last(reader: LmdbReader, records: range) -> int:
+    """The last of these records of which anything can be read, 0 if there is none."""
+    if len(records) <= AT_ONCE:
+        try:
+            values = reader.values([key(record) for record in records for key in (label_key, image_key)])
+        except ValueError:  # a page is damaged, and hides at least the record that is left in the end
+            if len(records) == 1:
+                return 0
+        else:
+            return max((records[at // 2] for at, value in enumerate(values) if value is not None), default=0)
+    middle = len(records) // 2
+    return _last(reader, records[middle:]) or _last(reader, records[:middle])
 
 
 def check(chunk: Chunk) -> list[Skipped | None]:
