@@ -170,6 +170,24 @@ def test_filter_unique_keeps_the_first_that_meets_the_criteria(tmp_path):
     assert labels_of(tmp_path / 'labelled') == ['long label', 'a', 'b', 'c']
 
 
+def test_what_looks_alike_is_listed_even_if_no_word_is_left(tmp_path, make_lmdb):
+    source = make_lmdb(tmp_path / 'set', ['a', 'b'])
+    likes = tmp_path / 'likes.tsv'
+    filter_all = ['filter', source, tmp_path / 'out', '--unlike', make_lmdb(tmp_path / 'test', ['c', 'd'])]
+    with pytest.raises(ValueError, match='no word is left'):
+        run(*filter_all, '--workers', 1, '--report', likes)
+    assert [line.split('\t')[1] for line in likes.read_text().splitlines()] == ['label', 'a', 'b']
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_target_that_exists_is_refused_before_the_work(tmp_path, make_lmdb, monkeypatch):
+    source, target = make_lmdb(tmp_path / 'set', ['a', 'b']), make_lmdb(tmp_path / 'out', ['c'])
+    monkeypatch.setattr(LmdbReader, 'image', lambda reader, record: pytest.fail('a picture was read'))
+    with pytest.raises(FileExistsError, match='out exists already'):
+        run('filter', source, target, '--unique', '--workers', 1, '--report', tmp_path / 'likes.tsv')
+    assert not (tmp_path / 'likes.tsv').exists()
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -178,6 +196,14 @@ def test_filter_unique_keeps_the_first_that_meets_the_criteria(tmp_path):
         (['--unique', '--distance', '40'], '--distance is 40'),
         (['--min_size', '1', '--report', 'x'], '--report lists'),
         (['--min_size', '1', '--workers', '0'], '--workers is 0'),
+        (['--min_size', '-1'], '--min_size is -1: give a number, 0 or more'),
+        (['--max_size=-5', '--unique'], '--max_size is -5'),
+        (['--min_aspect', '-0.5'], '--min_aspect is -0.5'),
+        (['--max_aspect', 'nan'], '--max_aspect is nan'),
+        (['--max-aspect', 'inf'], '--max_aspect is inf'),
+        (['--min_length', '-2'], '--min_length is -2'),
+        (['--max_length', '-1'], '--max_length is -1'),
+        (['--charset', ''], '--charset is empty'),
         (['--min_size', '1000'], '2 picture with a side under 1000 pixels'),
         (['--unlike', 'nowhere'], 'nowhere does not exist'),
     ],

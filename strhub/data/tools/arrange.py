@@ -20,7 +20,7 @@ Progress = Callable[[int], object]
 def merge(words: Words, target: Path, *, overwrite: bool = False, progress: Progress = lambda done: None) -> Report:
     """Writes all words to the LMDB `target`, in their order."""
     check_targets(words, target)
-    return write(words.items, target, overwrite=overwrite, progress=progress)
+    return write(words.items, LmdbWriter(target, overwrite=overwrite), progress=progress)
 
 
 def split(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from strhub.data.commandline import add_overwrite, add_workers, spellings, word_bar
 from strhub.data.tools.arrange import merge, split
 from strhub.data.tools.export import export
-from strhub.data.tools.filter import Criteria, Like, Likeness, filter_words
+from strhub.data.tools.filter import Criteria, Likeness, filter_words
 from strhub.data.tools.likeness import MAX_DISTANCE
 from strhub.data.tools.records import Words
 from strhub.data.tools.stats import measure_all
@@ -161,17 +162,23 @@ def _filter(arguments: argparse.Namespace) -> None:
             arguments.dst,
             criteria,
             likeness,
+            note=arguments.report,
             overwrite=arguments.overwrite,
             workers=arguments.workers,
             progress=progress,
         )
     print(f'{arguments.dst}: {report}')
     if arguments.report:
-        _save_likes(likes, arguments.report)
         print(f'{arguments.report}: {len(likes)} words left out for their likeness, and what they are like')
 
 
 def _check(criteria: Criteria, likeness: Likeness, report: Path | None) -> None:
+    for name in ('min_size', 'max_size', 'min_aspect', 'max_aspect', 'min_length', 'max_length'):
+        value = getattr(criteria, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f'--{name} is {value}: give a number, 0 or more')
+    if criteria.charset == '':
+        raise ValueError('--charset is empty, so that no label would do: give the characters that labels may have')
     if criteria == Criteria() and not likeness:
         raise ValueError('there is no criterion: give at least one, such as --min_size 8 or --unique (see --help)')
     if not 0 <= likeness.distance <= MAX_DISTANCE:
@@ -183,17 +190,6 @@ def _check(criteria: Criteria, likeness: Likeness, report: Path | None) -> None:
             re.compile(expression or '')
         except re.error as error:
             raise ValueError(f'--{name} is no regular expression ({error}): {expression}') from None
-
-
-def _save_likes(likes: Sequence[Like], path: Path) -> None:
-    lines = ['\t'.join(Like._fields)]
-    lines += [
-        '\t'.join(json.dumps(cell, ensure_ascii=False)[1:-1] for cell in like[:-1]) + f'\t{like.bits}' for like in likes
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text('\n'.join(lines) + '\n', encoding='utf-8', errors='backslashreplace')
-    partial.replace(path)
 
 
 def _split(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ import numpy as np
 from strhub.data.convert.base import Skipped
 from strhub.data.convert.report import Report
 from strhub.data.jobs import ordered_map
+from strhub.data.lmdb import LmdbWriter
 from strhub.data.picture import UnreadablePictureError, image_size, open_image
 from strhub.data.tools.likeness import BITS, first_likes, label_hash, matches, picture_hash
-from strhub.data.tools.records import Chunk, Item, Record, Words, check_targets, write
+from strhub.data.tools.records import Chunk, Item, StoredWord, Words, check_targets, write
 
 Progress = Callable[[int], object]
 
@@ -39,7 +41,7 @@ class Criteria:
     def asks_for_pictures(self) -> bool:
         return any(value is not None for value in (self.min_size, self.max_size, self.min_aspect, self.max_aspect))
 
-    def fault(self, record: Record) -> str | None:
+    def fault(self, record: StoredWord) -> str | None:
         """Why a record is left out; None if it is kept."""
         return self._fault_of_label(record.label) or (self._fault_of_size(record) if self.asks_for_pictures else None)
 
@@ -56,7 +58,7 @@ class Criteria:
             return f'label that matches {self.not_match}'
         return None
 
-    def _fault_of_size(self, record: Record) -> str | None:
+    def _fault_of_size(self, record: StoredWord) -> str | None:
         size = image_size(record.image)
         if size is None:
             return 'picture unreadable'
@@ -107,7 +109,7 @@ class Look:
         for item in chunk:
             verdict = item if isinstance(item, Skipped) else self._judge(item)
             if verdict is None and self.hashing:
-                assert isinstance(item, Record)
+                assert isinstance(item, StoredWord)
                 try:
                     pictures.append(picture_hash(open_image(item.image)))
                     labels.append(label_hash(item.label))
@@ -116,7 +118,7 @@ class Look:
             verdicts.append(verdict)
         return verdicts, np.array(pictures, np.uint16).reshape(-1, BITS // 16), np.array(labels, np.uint64)
 
-    def _judge(self, record: Record) -> Skipped | None:
+    def _judge(self, record: StoredWord) -> Skipped | None:
         reason = self.criteria.fault(record)
         return None if reason is None else Skipped(reason, record.name)
 
@@ -140,8 +142,8 @@ class Looked:
     def drop(self, at: int, other: Looked, other_at: int, bits: int, reason: str) -> Like:
         """Leaves out the word with the hash `at`, for the other's with the hash `other_at`."""
         word, like = self.words[self.places[at]], other.words[other.places[other_at]]
-        assert isinstance(word, Record)
-        assert isinstance(like, Record)
+        assert isinstance(word, StoredWord)
+        assert isinstance(like, StoredWord)
         self.verdicts[self.places[at]] = Skipped(reason, f'{word.name} ({like.name})')
         return Like(word.name, word.label, like.name, like.label, bits)
 
@@ -150,12 +152,25 @@ class Looked:
         self.pictures, self.labels, self.places = self.pictures[kept], self.labels[kept], self.places[kept]
 
 
+def _save(likes: Sequence[Like], path: Path) -> None:
+    """As a table, whose cells may hold tabs and line breaks, whole or not at all."""
+    lines = ['\t'.join(Like._fields)]
+    lines += [
+        '\t'.join(json.dumps(cell, ensure_ascii=False)[1:-1] for cell in like[:-1]) + f'\t{like.bits}' for like in likes
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.partial')
+    partial.write_text('\n'.join(lines) + '\n', encoding='utf-8', errors='backslashreplace')
+    partial.replace(path)
+
+
 def filter_words(
     words: Words,
     target: Path,
     criteria: Criteria,
     likeness: Likeness,
     *,
+    note: Path | None = None,
     overwrite: bool = False,
     workers: int = 1,
     progress: Progress = lambda done: None,
@@ -163,9 +178,11 @@ def filter_words(
     """Writes the words that meet all criteria and look like none that they should not to the LMDB `target`.
 
     Args:
+        note: where to list what looks like what, which is done even if no word is left to write.
         progress: called with the number of words done, once for each word looked at, and for each written or skipped.
     """
     check_targets(words, target)
+    writer = LmdbWriter(target, overwrite=overwrite)  # refuses what it would not write before all are looked at
     look = Look(criteria, hashing=bool(likeness))
     likes: list[Like] = []
     if likeness:
@@ -176,10 +193,12 @@ def filter_words(
             )
         if likeness.unique:
             likes += _drop_repeats(looked, likeness)
-        return write(_items(words, looked.verdicts), target, overwrite=overwrite, progress=progress), likes
+        if note:
+            _save(likes, note)
+        return write(_items(words, looked.verdicts), writer, progress=progress), likes
     with ordered_map(look, min(workers, len(words.chunks)) if criteria.asks_for_pictures else 1) as work:
         verdicts = chain.from_iterable(verdicts for verdicts, _, _ in work(words.chunks))
-        return write(_items(words, verdicts), target, overwrite=overwrite, progress=progress), likes
+        return write(_items(words, verdicts), writer, progress=progress), likes
 
 
 def _items(words: Words, verdicts: Iterator[Skipped | None] | Sequence[Skipped | None]) -> Iterator[Item]:

@@ -16,7 +16,7 @@ from strhub.data.lmdb import LmdbReader, LmdbWriter, decode, is_lmdb
 CHUNK = 256  # words a process takes at a time
 
 
-class Record(NamedTuple):
+class StoredWord(NamedTuple):
     """A picture, encoded, and its label, both as they are stored."""
 
     name: str
@@ -24,7 +24,7 @@ class Record(NamedTuple):
     label: str
 
 
-Item: TypeAlias = Record | Skipped
+Item: TypeAlias = StoredWord | Skipped
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _read(reader: LmdbReader, record: int) -> Item:
     label = None if encoded is None else decode(encoded)
     if label is None:
         return Skipped('label missing' if encoded is None else 'label not UTF-8', name)
-    return Record(name, image, label) if label.strip() else Skipped('empty label', name)
+    return StoredWord(name, image, label) if label.strip() else Skipped('empty label', name)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class FolderChunk:
             return Skipped('picture unreadable', str(path))
         if not self.labels[at].strip():
             return Skipped('empty label', str(path))
-        return Record(str(path), image, self.labels[at])
+        return StoredWord(str(path), image, self.labels[at])
 
 
 Chunk: TypeAlias = LmdbChunk | FolderChunk
@@ -148,19 +148,15 @@ def check_targets(words: Words, *targets: Path) -> None:
 
 
 def write(
-    items: Iterable[Item],
-    target: Path,
-    *,
-    overwrite: bool = False,
-    progress: Callable[[int], object] = lambda done: None,
+    items: Iterable[Item], writer: LmdbWriter, *, progress: Callable[[int], object] = lambda done: None
 ) -> Report:
-    """Writes the records among `items` to the LMDB `target`, which appears only when it is complete.
+    """Writes the words among `items`; the LMDB appears only when it is complete.
 
     Raises:
         ValueError: there is none; the message counts the reasons.
     """
     report = Report()
-    with LmdbWriter(target, overwrite=overwrite) as writer:
+    with writer:
         for item in items:
             if isinstance(item, Skipped):
                 report.skip(item)
@@ -172,5 +168,5 @@ def write(
             from strhub.data.labels import tally
 
             why = tally(report.skipped) or 'there are no words'
-            raise ValueError(f'no word is left, so {target} was not made: {why}')
+            raise ValueError(f'no word is left, so {writer.path} was not made: {why}')
     return report

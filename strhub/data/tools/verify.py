@@ -9,7 +9,7 @@ from pathlib import Path
 from strhub.data.convert.base import Skipped
 from strhub.data.convert.report import Report
 from strhub.data.jobs import ordered_map
-from strhub.data.lmdb import LmdbReader, NoLmdbError, image_key, label_key
+from strhub.data.lmdb import LmdbReader, LmdbWriter, NoLmdbError, image_key, label_key
 from strhub.data.picture import UnreadablePictureError, open_image
 from strhub.data.tools.records import Chunk, Item, Words, check_targets, write
 
@@ -99,7 +99,7 @@ def verify(
         if target is not None:
             check_targets(words, target)
             items = chain(words.faults, (verdict or item for item, verdict in zip(words, verdicts, strict=True)))
-            return write(items, target, overwrite=overwrite, progress=progress)
+            return write(items, LmdbWriter(target, overwrite=overwrite), progress=progress)
         report = Report()
         for fault in words.faults:
             report.skip(fault)
