@@ -8,7 +8,7 @@ the order is always the same, so that an interrupted run can be gone on with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,11 +29,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture in a parquet file: encoded bytes, or the struct of `bytes` and `path` that Hugging Face writes."""
+    """A picture of a parquet file, which is read once, in its order, as its groups of rows are decoded as a whole."""
 
     file: Path
     row: int  # counted from 0
-    column: str
+    encoded: bytes | None = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         return f'{self.file}#{self.row}'

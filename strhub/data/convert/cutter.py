@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from PIL import Image
 
 from strhub.data.convert.base import Cell, Picture, Record, Skipped, Word
 from strhub.data.convert.crop import UnusableError, cut
-from strhub.data.convert.parsing import open_parquet
 from strhub.data.picture import UnreadablePictureError, open_image
 
 if TYPE_CHECKING:
@@ -128,12 +127,12 @@ def fetch(picture: Picture) -> bytes:
 
     Raises:
         UnusableError: there is none, or it cannot be read.
-        ValueError: the LMDB or parquet file that it is in is damaged.
+        ValueError: the LMDB that it is in is damaged.
     """
     if isinstance(picture, Record):
         encoded = _reader(picture.lmdb).value(picture.key)
     elif isinstance(picture, Cell):
-        encoded = _cell(picture)
+        encoded = picture.encoded
     else:
         encoded = _file(picture)
     if encoded is None:
@@ -158,31 +157,3 @@ def _reader(path: Path) -> LmdbReader:
     from strhub.data.lmdb import LmdbReader
 
     return LmdbReader(path)
-
-
-def _cell(cell: Cell) -> bytes | None:
-    groups = _row_groups(cell.file)
-    group = next((number for number, rows in enumerate(groups) if cell.row in rows), None)
-    if group is None:
-        return None
-    value = _column(cell.file, group, cell.column)[cell.row - groups[group].start].as_py()
-    if isinstance(value, dict):
-        value = value.get('bytes')
-    return value if isinstance(value, bytes) else None
-
-
-@lru_cache(maxsize=16)
-def _row_groups(file: Path) -> list[range]:
-    with open_parquet(file) as parquet:
-        ends, groups = 0, []
-        for number in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(number).num_rows
-            groups.append(range(ends, ends + rows))
-            ends += rows
-        return groups
-
-
-@lru_cache(maxsize=1)
-def _column(file: Path, group: int, column: str) -> Any:
-    with open_parquet(file) as parquet:
-        return parquet.read_row_group(group, columns=[column]).column(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from strhub.data.convert.base import Cell, Option, SetInfo, Skipped, Word
 from strhub.data.convert.parsing import open_parquet
 
-ROWS = 10_000  # labels at once; the pictures are read where they are written
+ROWS = 64  # at once, for each has a picture
 
 
 def parquet(
@@ -19,12 +19,12 @@ def parquet(
     if not files:
         raise FileNotFoundError(f'{root} is no parquet file and holds no {split}*.parquet')
     for file in files:
-        for row, label in enumerate(_labels(file, image_column, text_column)):
-            cell = Cell(file, row, image_column)
+        for row, (picture, label) in enumerate(_rows(file, image_column, text_column)):
+            cell = Cell(file, row, _encoded(picture))
             yield Word(cell, label) if isinstance(label, str) else Skipped('no text', str(cell))
 
 
-def _labels(file: Path, image_column: str, text_column: str) -> Iterator[object]:
+def _rows(file: Path, image_column: str, text_column: str) -> Iterator[tuple[object, object]]:
     with open_parquet(file) as table:
         columns = table.schema_arrow.names
         if missing := [column for column in (image_column, text_column) if column not in columns]:
@@ -32,8 +32,15 @@ def _labels(file: Path, image_column: str, text_column: str) -> Iterator[object]
                 f'{file} has no column {" and no column ".join(missing)} but {", ".join(columns)}: '
                 'name them with --image_column and --text_column'
             )
-        for batch in table.iter_batches(ROWS, columns=[text_column]):
-            yield from batch.column(0).to_pylist()
+        for batch in table.iter_batches(ROWS, columns=[image_column, text_column]):
+            yield from zip(*(batch.column(name).to_pylist() for name in (image_column, text_column)), strict=True)
+
+
+def _encoded(picture: object) -> bytes | None:
+    """The bytes that a picture is, or has in the struct of `bytes` and `path` that Hugging Face writes."""
+    if isinstance(picture, dict):
+        picture = picture.get('bytes')
+    return picture if isinstance(picture, bytes) else None
 
 
 SETS = {

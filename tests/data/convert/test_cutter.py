@@ -135,22 +135,10 @@ def test_records_of_an_lmdb(tmp_path, make_lmdb):
         fetch(Record(tmp_path, b'image-000000001'))
 
 
-@pytest.mark.parametrize('is_struct', [True, False])
-def test_cells_of_a_parquet_file(tmp_path, is_struct):
-    pyarrow = pytest.importorskip('pyarrow')
-    parquet = pytest.importorskip('pyarrow.parquet')
-    pictures = [encode(make_picture(number)) for number in range(5)] + [None]
-    column = [picture and {'bytes': picture, 'path': 'a.png'} for picture in pictures] if is_struct else pictures
-    path = tmp_path / 'a.parquet'
-    parquet.write_table(pyarrow.table({'n': list(range(6)), 'image': column}), path, row_group_size=2)
-    cells = [Cell(path, row, 'image') for row in (0, 1, 2, 4, 3, 5, 6)]
-    results = cut_all([Word(cell, 'x') for cell in cells], Rules())
-    assert [result[0] for result in results[:5]] == [pictures[row] for row in (0, 1, 2, 4, 3)]
-    assert results[5:] == [Skipped('picture missing', f'{path}#{row}') for row in (5, 6)]
-
-
-def test_a_broken_parquet_file_is_named(tmp_path):
-    pytest.importorskip('pyarrow')
-    (tmp_path / 'a.parquet').write_bytes(b'PAR1 broken PAR1')
-    with pytest.raises(ValueError, match=r'a\.parquet cannot be read as parquet'):
-        fetch(Cell(tmp_path / 'a.parquet', 0, 'image'))
+def test_cells_bring_their_picture(tmp_path):
+    picture = encode(make_picture(0))
+    cells = [Cell(tmp_path / 'a.parquet', row, encoded) for row, encoded in enumerate((picture, b'none', None))]
+    kept, broken, missing = cut_all([Word(cell, 'x') for cell in cells], Rules())
+    assert kept == (picture, 'x')
+    assert broken == Skipped('picture unreadable', f'{tmp_path / "a.parquet"}#1')
+    assert missing == Skipped('picture missing', f'{tmp_path / "a.parquet"}#2')

@@ -1,5 +1,6 @@
 """What the options of single sets do, and what is done about annotations that are not as they should be."""
 
+import pickle
 import sys
 from itertools import islice
 
@@ -14,6 +15,7 @@ from strhub.data.convert.base import Cell, Record, Skipped, Word
 from strhub.data.convert.case_sensitive import case_sensitive
 from strhub.data.convert.coco import coco, openvino
 from strhub.data.convert.coco_text import coco_text_1, textocr
+from strhub.data.convert.cutter import Rules, cut_all
 from strhub.data.convert.doctr import doctr
 from strhub.data.convert.icdar import icdar, mlt19, rctw17
 from strhub.data.convert.icdar2019 import art, lsvt
@@ -247,7 +249,7 @@ def test_parquet_files_and_columns(tmp_path):
 
     source = mini.parquet(tmp_path, save_plain)
     shard = source / 'data' / 'train-00000-of-00002.parquet'
-    assert list(parquet(shard))[2] == Word(Cell(shard, 2, 'image'), '出口')
+    assert list(parquet(shard))[2] == Word(Cell(shard, 2, encode(flag())), '出口')
     assert list(parquet(shard))[1] == Skipped('no text', f'{shard}#1')
     write_table(pa.table({'jpg': [encode(flag())], 'label': ['x']}), tmp_path / 'val.parquet')
     assert labels(parquet(source, split='val', image_column='jpg', text_column='label')) == ['x']
@@ -255,6 +257,22 @@ def test_parquet_files_and_columns(tmp_path):
         list(parquet(tmp_path / 'val.parquet'))
     with pytest.raises(FileNotFoundError, match='test'):
         list(parquet(source, split='test'))
+    (tmp_path / 'val.parquet').write_bytes(b'PAR1 broken PAR1')
+    with pytest.raises(ValueError, match=r'val\.parquet cannot be read as parquet'):
+        list(parquet(tmp_path / 'val.parquet'))
+
+
+@pytest.mark.parametrize('is_struct', [True, False])
+def test_a_parquet_file_is_read_once_and_by_no_worker(tmp_path, is_struct):
+    pa = pytest.importorskip('pyarrow')
+    from pyarrow.parquet import write_table
+
+    pictures = [encode(flag((40 + number, 20))) for number in range(5)]
+    column = [{'bytes': picture, 'path': 'a.png'} for picture in pictures] if is_struct else pictures
+    write_table(pa.table({'text': list('abcde'), 'image': column}), tmp_path / 'a.parquet', row_group_size=2)
+    words = pickle.loads(pickle.dumps(list(parquet(tmp_path / 'a.parquet'))))  # the way to a worker
+    (tmp_path / 'a.parquet').unlink()
+    assert cut_all(words, Rules()) == list(zip(pictures, 'abcde', strict=True))
 
 
 def test_synthtext_with_another_matlab_file(tmp_path):
