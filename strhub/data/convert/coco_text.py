@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from strhub.data.convert.base import Option, SetInfo, Skipped
-from strhub.data.convert.parsing import box_xywh, find_file, member, read_json
+from strhub.data.convert.parsing import box_xywh, find_file, find_parts, member, read_json
 from strhub.data.convert.regions import AS_STORED, LANGUAGE, Gallery, Page, Region, pages
 
 PICTURES = ('train2014', 'images', 'imgs', '.')
@@ -31,10 +31,9 @@ def coco_text_2(root: Path, *, split: str = 'all', kind: str = 'all') -> Iterato
 @pages
 def textocr(root: Path, *, split: str = 'all') -> Iterator[Page | Skipped]:
     """The words of TextOCR, whose points begin at the upper left of the text; `.` is one that cannot be read."""
-    names = [f'TextOCR_0.1_{name}.json' for name in ('train', 'val') if split in ('all', name)]
-    files = [root / name for name in names if (root / name).is_file()] or [find_file(root, *names)]
+    parts = {part: f'TextOCR_0.1_{part}.json' for part in ('train', 'val') if split in ('all', part)}
     gallery = Gallery(root, 'train_images', 'train_val_images', 'images', 'imgs')
-    for file in files:
+    for file in find_parts(root, parts):
         yield from _pages(file, gallery, shape='points', ordered=True, unread='.')
 
 
@@ -132,7 +131,7 @@ SRC/train2014/COCO_train2014_000000000001.jpg""",
         licence='CC BY 4.0 for the annotations; the pictures are CC BY 2.0',
         layout="""\
 SRC/TextOCR_0.1_train.json    {"imgs": {"0a1b": {"file_name": …}}, "anns": {"0a1b_1": {"image_id": …, "points": …}}}
-SRC/TextOCR_0.1_val.json
+SRC/TextOCR_0.1_val.json      not needed with --split train
 SRC/train_images/0a1b.jpg     of both parts""",
         counts='train: 21,778 pictures with 714,770 texts; val: 3,124 with 107,802; unreadable ones included',
         language='English',

@@ -33,6 +33,23 @@ def find_file(root: Path, *names: str) -> Path:
     raise FileNotFoundError(f'{root} does not hold {wanted}: `strhub convert --list` shows what belongs there')
 
 
+def find_parts(root: Path, files: dict[str, str], folders: Sequence[str] = ('.',)) -> list[Path]:
+    """The files of all parts, named as `--split` names them, in the first of the folders below `root` that has any.
+
+    Raises:
+        FileNotFoundError: one is missing.
+    """
+    places = [root / folder for folder in folders if any((root / folder / file).exists() for file in files.values())]
+    folder = places[0] if places else find_file(root, *files.values()).parent
+    there = [part for part, file in files.items() if (folder / file).exists()]
+    if missing := [file for part, file in files.items() if part not in there]:
+        raise FileNotFoundError(
+            f'{folder} does not hold {", ".join(missing)}: put what is missing there, too, or take a part alone with '
+            f'{" or ".join(f"--split {part}" for part in there)}'
+        )
+    return [folder / file for file in files.values()]
+
+
 def read_text(path: Path, encodings: Sequence[str] = ('utf-8',)) -> str:
     """The text of a file, in the encoding of its byte order mark or else the first of `encodings` that fits.
 

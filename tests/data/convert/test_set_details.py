@@ -6,7 +6,7 @@ from itertools import islice
 
 import miniatures as mini
 import pytest
-from miniatures import commas, write_json, write_lines
+from miniatures import MINIATURES, commas, write_json, write_lines
 from pictures import encode
 from scenes import LEVEL, LEVEL_BOX, UPHILL, flag, save_plain, save_turned, scene
 
@@ -73,6 +73,26 @@ def test_parts_can_be_chosen(tmp_path):
     assert labels(mjsynth(tmp_path / 'mj', split='val')) == ['Exit', 'café']
     mini.uber_text(tmp_path / 'uber', save_plain)
     assert labels(uber_text(tmp_path / 'uber', category='Business name')) == ['24 h']
+
+
+@pytest.mark.parametrize(
+    ('name', 'missing', 'there'),
+    [
+        ('mjsynth', ['annotation_test.txt'], ['train', 'val']),
+        ('mjsynth', ['annotation_train.txt', 'annotation_val.txt'], ['test']),
+        ('textocr', ['TextOCR_0.1_val.json'], ['train']),
+        ('textocr', ['TextOCR_0.1_train.json'], ['val']),
+    ],
+)
+def test_a_missing_part_is_named_with_the_option_that_goes_without(tmp_path, name, missing, there):
+    convert = {'mjsynth': mjsynth, 'textocr': textocr}[name]
+    MINIATURES[name].write(tmp_path, save_plain)
+    for file in [file for file in tmp_path.rglob('*') if file.name in missing]:
+        file.unlink()
+    options = ' or '.join(f'--split {part}' for part in there)
+    with pytest.raises(FileNotFoundError, match=f'does not hold {", ".join(missing)}: .* with {options}$'):
+        list(convert(tmp_path))
+    assert all(list(convert(tmp_path, split=part)) for part in there)
 
 
 def test_union14m_as_lmdbs_and_as_lists(tmp_path):
