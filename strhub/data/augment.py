@@ -14,7 +14,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from strhub.data.effects import EFFECTS, Draw, Effect, Scale, signed
@@ -151,18 +150,10 @@ class RandAugment:
         self.level = magnitude / 10
         self.probability = probability
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """The picture at its own scale, on a canvas that holds the whole word."""
-        effects, place = self._drawn(image.width, image.height, rng)
-        pixels = np.asarray(image)
-        for effect in effects:
-            pixels = effect(pixels, (1, 1))
-        return Image.fromarray(pixels if place is None else _placed(pixels, place))
-
     def resized(
         self, pictures: Sequence[np.ndarray], size: tuple[int, int], rngs: Iterable[np.random.Generator]
     ) -> list[np.ndarray]:
-        """The same of RGB pictures (h, w, 3), and resized to (height, width): planes (3, height, width) of bytes.
+        """RGB pictures (h, w, 3), augmented, with the whole word in sight: planes (3, height, width) of bytes.
 
         Args:
             rngs: one for each picture, asked for when the one before has been used.
@@ -185,22 +176,17 @@ class RandAugment:
         first = len(EFFECTS)
         return [EFFECTS[i] for i in drawn if i < first], [MOVES[i - first] for i in drawn if i >= first]
 
-    def _drawn(self, width: int, height: int, rng: np.random.Generator) -> tuple[list[Effect], Place | None]:
-        effects, moves = self.draw(rng)
+    def _plan(self, pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> Plan:
+        height, width = pixels.shape[:2]
+        drawn, moves = self.draw(rng)
         place = Place(1, 0, 0, 1, 0, 0, width, height)
         for move in moves:
             place = move(place, self.level, rng)
-        return [effect(self.level, rng) for effect in effects], place if moves else None
-
-    def _plan(self, pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> Plan:
-        height, width = pixels.shape[:2]
-        effects, place = self._drawn(width, height, rng)
-        seen = size
-        if place is not None:
-            place = place.scaled(size[1], size[0])
-            seen = _seen(height, place.b, place.d), _seen(width, place.a, place.c)
+        effects = [effect(self.level, rng) for effect in drawn]
+        place = place.scaled(size[1], size[0])
+        seen = (_seen(height, place.b, place.d), _seen(width, place.a, place.c)) if moves else size
         scale = seen[1] / width, seen[0] / height
-        return Plan(effects, place and place.of_one_scaled(*scale), seen, scale)
+        return Plan(effects, place.of_one_scaled(*scale) if moves else None, seen, scale)
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
