@@ -1,4 +1,4 @@
-"""What the commands that make or measure data sets share: options, and the bar that counts words."""
+"""What the commands that make or measure data sets share: options, names of sheets, and the bar that counts words."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tqdm import tqdm
 
 from strhub.cores import cores
+
+SHEETS = ('.png', '.jpg', '.jpeg', '.webp')
+
+
+def check_sheet(path: Path) -> None:
+    """Raises ValueError if a sheet of pictures cannot be saved under this name, before there is one to save."""
+    if path.suffix.lower() not in SHEETS or path.is_dir():
+        raise ValueError(f'--sheet is {path}: give the name of a file that ends in {", ".join(SHEETS)}')
 
 
 def spellings(name: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from strhub.charset import PRINTABLE
 from strhub.data import summary
 from strhub.data.base import WordDataset
+from strhub.data.commandline import check_sheet
 from strhub.data.dataset import TreeDataset, find_sets, open_set
 from strhub.data.labels import LabelRules, tally
 from strhub.data.picture import UnreadablePictureError
@@ -22,7 +23,6 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 PICTURE, LINE = (160, 48), 16  # pixels of a picture on the sheet, and of the label below it
 COLUMNS = 8
-SHEETS = ('.png', '.jpg', '.jpeg', '.webp')
 
 EXAMPLES = """\
 examples:
@@ -121,8 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.pictures < 1:
         raise ValueError(f'--pictures is {arguments.pictures}: give at least 1')
-    if arguments.sheet and arguments.sheet.suffix.lower() not in SHEETS:
-        raise ValueError(f'--sheet is {arguments.sheet}: give a name that ends in {", ".join(SHEETS)}')
+    if arguments.sheet:
+        check_sheet(arguments.sheet)
     logging.getLogger('strhub.data').setLevel(logging.WARNING)  # the report says the rest
 
     rules = LabelRules(

@@ -179,9 +179,7 @@ class LmdbWriter:
     def __init__(self, path: str | Path, *, overwrite: bool = False, resume: bool = False) -> None:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100  (Path.resolve would follow a link at the target)
         if not overwrite and os.path.lexists(self.path):
-            raise FileExistsError(
-                f'{path} exists already: give another name, remove it, or overwrite it (convert --overwrite)'
-            )
+            raise FileExistsError(f'{path} exists already: give another name, remove it, or replace it by --overwrite')
         if self.path.exists() and not (is_lmdb(self.path) or _is_empty_folder(self.path)):
             raise FileExistsError(f'{path} exists and is not an LMDB, so it is not overwritten: give another name')
         self.count = 0

@@ -1,5 +1,6 @@
 """`strhub render`."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,15 +79,21 @@ def test_other_settings_do_not_mix_with_an_interrupted_run(tmp_path: Path, monke
             run(tmp_path / 'words')
     with pytest.raises(ValueError, match='with another seed, difficulty'):
         run(tmp_path / 'words', '--seed', '1', '--difficulty', '0.5')
-    with pytest.raises(ValueError, match='holds 64 words already'):
-        run(tmp_path / 'words', count=10)
+    for count in (10, 100, 200):  # fewer than are done, more, and more than were asked for
+        with pytest.raises(ValueError, match='interrupted run with another count: repeat the command as it was, or'):
+            run(tmp_path / 'words', count=count)
+    assert not (tmp_path / 'words').exists()
+    run(tmp_path / 'words')
+    assert len(records(tmp_path / 'words')) == 150
 
 
-def test_what_exists_is_not_overwritten(whole: Path) -> None:
-    before = records(whole)
-    with pytest.raises(FileExistsError, match='exists already'):
-        run(whole)
-    assert records(whole) == before
+def test_what_exists_is_replaced_only_by_the_option_that_the_refusal_names(whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / 'words'))
+    with pytest.raises(FileExistsError, match=r'exists already: .* by --overwrite$'):
+        run(out, count=5)
+    assert records(out) == records(whole)
+    run(out, '--overwrite', count=5)
+    assert records(out) == records(whole)[:5]
 
 
 def test_options_reach_the_pictures(tmp_path: Path) -> None:
@@ -119,6 +126,8 @@ def test_options_reach_the_pictures(tmp_path: Path) -> None:
         (['--jobs', '0'], 'jobs 0'),
         (['--difficulty', '2'], '--difficulty is 2'),
         (['--charset', 'ж'], 'give a folder of fonts'),
+        (['--sheet', 'x.bogus'], r'--sheet is x\.bogus: give the name of a file that ends in \.png'),
+        (['--sheet', '.'], r'--sheet is \.: give the name of a file'),
     ],
 )
 def test_senseless_settings_are_refused_before_anything_is_written(tmp_path: Path, arguments, message: str) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from strhub.charset import PRINTABLE
 from strhub.cores import cores
+from strhub.data.commandline import add_overwrite, check_sheet
 from strhub.data.jobs import check_settings, ordered_map
 from strhub.data.synth.fonts import FontBook
 from strhub.data.synth.words import WordSource, characters_of
@@ -75,22 +76,31 @@ class Painter:
         return done
 
 
-def render(out: Path, *, count: int, settings: dict[str, Any], jobs: int = 1, show_progress: bool = True) -> None:
-    """Writes `count` rendered words to the LMDB `out`; goes on where an interrupted run with equal settings stopped."""
+def render(
+    out: Path,
+    *,
+    count: int,
+    settings: dict[str, Any],
+    jobs: int = 1,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> None:
+    """Writes `count` rendered words to the LMDB `out`.
+
+    It goes on where an interrupted run with equal settings and of as many words has stopped.
+    """
     from strhub.data.lmdb import LmdbWriter
 
     if count < 1 or jobs < 1:
         raise ValueError(f'count is {count} and jobs {jobs}: give at least 1 of each')
     painter = Painter(settings)
-    writer = LmdbWriter(out, resume=True)
+    writer = LmdbWriter(out, overwrite=overwrite, resume=True)
     note = writer.partial / SETTINGS
-    described = {**settings, 'words': _digest(settings['words'])}
+    described = {**settings, 'count': count, 'words': _digest(settings['words'])}
     if writer.partial.exists():
         check_settings(note, described)
     with writer:
         note.write_text(json.dumps(described, indent=1))
-        if writer.count > count:
-            raise ValueError(f'{writer.partial} holds {writer.count} words already: ask for as many, or remove it')
         chunks = [range(first, min(first + CHUNK, count)) for first in range(writer.count, count, CHUNK)]
         bar = tqdm(total=count, initial=writer.count, unit=' words', disable=not show_progress)
         with bar, ordered_map(painter, min(jobs, len(chunks))) as results:
@@ -120,6 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--count', type=int, required=True, metavar='N', help='how many words')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the LMDB to make')
+    add_overwrite(parser, 'DIR')
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='another seed gives other words (default: 0)')
     parser.add_argument(
         '--jobs', type=int, default=cores(), metavar='N', help=f'processes (default: {cores()}, all cores)'
@@ -158,13 +169,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f'--difficulty is {arguments.difficulty}: give a number from 0 to 1')
     if not 0 <= arguments.vertical <= 1:
         raise ValueError(f'--vertical is {arguments.vertical}: give a number from 0 to 1')
+    if arguments.sheet:
+        check_sheet(arguments.sheet)
     if arguments.charset is None:
         arguments.charset = characters_of(arguments.words) if arguments.words else PRINTABLE
     settings = {name: getattr(arguments, name) for name in SETTINGS_OF_WORDS}
     settings['fonts'] = arguments.fonts and str(Path(arguments.fonts).resolve())
     settings['size'] = arguments.size and list(arguments.size)
     try:
-        render(arguments.out, count=arguments.count, settings=settings, jobs=arguments.jobs)
+        render(
+            arguments.out,
+            count=arguments.count,
+            settings=settings,
+            jobs=arguments.jobs,
+            overwrite=arguments.overwrite,
+        )
     except KeyboardInterrupt:
         print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)
         raise
