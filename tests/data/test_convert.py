@@ -136,6 +136,14 @@ def test_senseless_numbers_are_told(tmp_path, make_folder, option):
         main(['folder', str(source), str(tmp_path / 'dst'), *option.split()])
 
 
+@pytest.mark.parametrize('charset', ['', ' '])
+def test_an_empty_charset_is_told(tmp_path, make_folder, charset):
+    source = make_folder(tmp_path / 'src', ['one'])
+    with pytest.raises(ValueError, match=r'--charset is empty, .*: give the characters that labels may have'):
+        main(['folder', str(source), str(tmp_path / 'dst'), '--charset', charset])
+    assert not (tmp_path / 'dst').exists()
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path, make_folder, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

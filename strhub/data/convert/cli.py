@@ -86,7 +86,7 @@ def _add_arguments(command: argparse.ArgumentParser, info: SetInfo) -> None:
     )
     command.add_argument(*spellings('max_label_length'), type=int, default=0, metavar='N', help='skip longer labels')
     charset = command.add_mutually_exclusive_group()
-    charset.add_argument('--charset', default='', metavar='CHARS', help='skip labels with others, apart from spaces')
+    charset.add_argument('--charset', metavar='CHARS', help='skip labels with others, apart from spaces')
     charset.add_argument(
         '--ascii',
         action='store_const',
@@ -141,6 +141,8 @@ def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
     for name, least in (('workers', 1), ('min_size', 0), ('max_label_length', 0)):
         if getattr(arguments, name) < least:
             raise ValueError(f'--{name} is {getattr(arguments, name)}: give at least {least}')
+    if arguments.charset is not None and not arguments.charset.strip():
+        raise ValueError('--charset is empty, so that no label would do: give the characters that labels may have')
     rules = Rules(**{field.name: getattr(arguments, field.name) for field in fields(Rules)})
     options = {option.name: getattr(arguments, option.name) for option in info.options}
     words = info.convert(arguments.source, **options)

@@ -37,14 +37,14 @@ class Rules:
         crop: 'auto' as strhub.data.convert.crop says, 'box' for bounding boxes alone.
         min_size: pixels; a word with a shorter side is skipped.
         max_label_length: characters; a longer label is skipped, 0: none is.
-        charset: a label with other characters, apart from spaces, is skipped; empty: none is.
+        charset: a label with other characters, apart from spaces, is skipped; None: none is.
         lossless: parts of JPEG pictures, too, are stored as PNG.
     """
 
     crop: str = 'auto'
     min_size: int = 1
     max_label_length: int = 0
-    charset: str = ''
+    charset: str | None = None
     lossless: bool = False
 
     def judge(self, label: str) -> str | None:
@@ -57,7 +57,7 @@ class Rules:
             return 'label that is not Unicode'
         if 0 < self.max_label_length < len(label):
             return f'label longer than {self.max_label_length} characters'
-        if self.charset and not set(self.charset).issuperset(''.join(label.split())):
+        if self.charset is not None and not set(self.charset).issuperset(''.join(label.split())):
             return 'label with characters outside the charset'
         return None
 
