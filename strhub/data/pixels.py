@@ -6,7 +6,11 @@ JPEG OpenCV may show what Pillow refuses, about one in a hundred.
 
 from __future__ import annotations
 
+import os
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -26,6 +30,8 @@ JPEG_EXIF = 0xE1  # may say that the picture lies on its side
 JPEG_SCAN = 0xDA  # what follows is not made of segments
 
 Size = tuple[int, int]  # width, height
+
+_one_at_a_time = threading.Lock()  # or a second thread would take the silence of the first for the state to go back to
 
 
 def open_pixels(source: bytes | str | Path, *, name: str = '', enough: Size | None = None) -> np.ndarray:
@@ -47,12 +53,27 @@ def open_pixels(source: bytes | str | Path, *, name: str = '', enough: Size | No
         elif size:
             plain, flags = data, PLAIN | REDUCED[_reduction(size, enough or size)]
         if plain and size and 0 < size[0] * size[1] <= MAX_PIXELS:
-            pixels = cv2.imdecode(np.frombuffer(plain, np.uint8), flags)
+            with _silent_decoders():
+                pixels = cv2.imdecode(np.frombuffer(plain, np.uint8), flags)
             if pixels is not None:
                 return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     except (OSError, IndexError, cv2.error):  # Pillow finds the words for it
         pass
     return np.array(open_image(source, name=name))  # a copy, for Pillow's own cannot be written to
+
+
+@contextmanager
+def _silent_decoders() -> Iterator[None]:
+    """libjpeg and libpng tell the terminal itself of damage and not in which picture; under Pillow they are silent."""
+    with _one_at_a_time:
+        terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            os.close(nowhere)
 
 
 def _reduction(size: Size, enough: Size) -> int:

@@ -1,7 +1,10 @@
 """Opening pictures for training: as `open_image` shows them, and what it refuses."""
 
 import io
+import os
 import warnings
+import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -73,6 +76,20 @@ def test_a_picture_is_the_same_as_any_way(name, monkeypatch):
 def test_nothing_is_said_of_odd_colour_profiles(capfd):
     open_pixels(COMMON['png with a colour profile'])
     assert capfd.readouterr() == ('', '')
+
+
+def test_nothing_is_said_of_damaged_pictures_without_their_name(capfd):
+    jpeg, png = COMMON['jpeg'], bytearray(COMMON['png'])
+    at = png.index(b'IDAT')
+    length = int.from_bytes(png[at - 4 : at], 'big')
+    png[at + 4 + length // 2] ^= 255
+    png[at + 4 + length : at + 8 + length] = zlib.crc32(png[at : at + 4 + length]).to_bytes(4, 'big')
+    for damaged in (jpeg[: len(jpeg) // 2] + jpeg[-2:], jpeg[:-2] + b'beyond' + jpeg[-2:], bytes(png)):
+        with suppress(UnreadablePictureError):
+            open_pixels(damaged)
+    assert capfd.readouterr() == ('', '')
+    os.write(2, b'others are heard')
+    assert capfd.readouterr().err == 'others are heard'
 
 
 def test_a_path_is_opened(tmp_path):
