@@ -31,6 +31,7 @@ JPEG_SCAN = 0xDA  # what follows is not made of segments
 
 Size = tuple[int, int]  # width, height
 
+NOWHERE = os.open(os.devnull, os.O_WRONLY)  # once: to open it takes as long as all else about silence
 _one_at_a_time = threading.Lock()  # or a second thread would take the silence of the first for the state to go back to
 
 
@@ -66,14 +67,13 @@ def open_pixels(source: bytes | str | Path, *, name: str = '', enough: Size | No
 def _silent_decoders() -> Iterator[None]:
     """libjpeg and libpng tell the terminal itself of damage and not in which picture; under Pillow they are silent."""
     with _one_at_a_time:
-        terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        terminal = os.dup(2)
         try:
-            os.dup2(nowhere, 2)
+            os.dup2(NOWHERE, 2)
             yield
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-            os.close(nowhere)
 
 
 def _reduction(size: Size, enough: Size) -> int:
