@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from strhub.data.synth.fonts import CAP_HEIGHT, Face, FontBook, vendored_faces
-from strhub.data.synth.words import DIGITS, LETTERS, SYMBOLS
+from strhub.data.synth.words import DIGITS, LETTERS, SYMBOLS, WordSource
 
 ALL = DIGITS + LETTERS + SYMBOLS
 FOLDER = Path(str(files('strhub.data.synth').joinpath('fonts')))
@@ -79,7 +79,7 @@ def test_characters_that_no_font_has_are_named_and_words_with_them_not_drawn(tmp
     shutil.copy(FACES[0].path, tmp_path)
     with caplog.at_level(logging.WARNING):
         book = FontBook('abcжш', folder=tmp_path)
-    assert 'has 2 characters of the charset, and no word with them is drawn: жш' in caplog.text
+    assert "has 2 characters of the charset, and no word with them is drawn: 'жш'" in caplog.text
     assert book.can_draw('cab')
     assert not book.can_draw('caж')
     assert not book.can_draw('caж')
@@ -89,6 +89,26 @@ def test_characters_that_no_font_has_are_named_and_words_with_them_not_drawn(tmp
 def test_a_charset_beyond_the_vendored_fonts_asks_for_fonts() -> None:
     with pytest.raises(ValueError, match='give a folder of fonts'):
         FontBook('abcж')
+
+
+MANY = ''.join(map(chr, range(ord('а'), ord('а') + 25)))
+
+
+@pytest.mark.parametrize('count', [20, 21, 25])
+def test_messages_say_how_many_characters_they_leave_out(tmp_path, caplog, count) -> None:
+    characters, rest = MANY[:count], f' and {count - 20} more' if count > 20 else ''
+    expected = re.escape(f'{MANY[:20]!r}{rest}')
+    shutil.copy(FACES[0].path, tmp_path)
+    (tmp_path / 'words.txt').write_text('word\n')
+    with pytest.raises(ValueError, match=f'the fonts of strhub have no {expected}: give'):
+        FontBook(characters)
+    with pytest.raises(ValueError, match=f'of the charset {expected}: add'):
+        FontBook(characters, folder=tmp_path)
+    with pytest.raises(ValueError, match=f'the charset {expected} in at most 25'):
+        WordSource(characters, path=tmp_path / 'words.txt')
+    with caplog.at_level(logging.WARNING):
+        FontBook('H' + characters, folder=tmp_path)
+    assert f'no word with them is drawn: {MANY[:20]!r}{rest}' in caplog.text
 
 
 def test_a_folder_without_fonts_is_refused(tmp_path) -> None:

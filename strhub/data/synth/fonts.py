@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from strhub.data.synth.fontfile import characters_of, count_faces
-from strhub.data.synth.scripts import TURNED, demand_raqm, has_raqm, is_silent, is_square
+from strhub.data.synth.scripts import TURNED, demand_raqm, has_raqm, is_silent, is_square, shown
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ EM_OF_CAPITALS = 0.7  # what capitals mostly take of a font's size, where it has
 MAX_GLYPHS = 2048  # kept by a face: of the thousands of Chinese ones, those of many faces would fill the memory
 COLUMN = '|'  # follows a character whose form for columns is meant, among the glyphs
 NO_CHARACTER = '\uffff'  # is drawn as what a font lacks
-MAX_NAMED, MAX_SHOWN = 10, 40  # words and characters that no face has, in the log
+MAX_NAMED = 10  # words that no face has, in the log
 
 
 class Glyph(NamedTuple):
@@ -199,7 +199,8 @@ class FontBook:
         folder: with fonts to use instead of the vendored ones.
 
     Raises:
-        ValueError: if no face has any of the characters, or they need shaping and Pillow cannot do it.
+        ValueError: if no face has any of the characters, the vendored ones have not all of them, or they need shaping
+            and Pillow cannot do it.
     """
 
     def __init__(self, charset: str = '', *, folder: str | Path | None = None) -> None:
@@ -209,7 +210,7 @@ class FontBook:
             beyond = ''.join(c for c in visible if not (c.isascii() and c.isprintable()))
             if beyond:
                 raise ValueError(
-                    f'the fonts of strhub have no {beyond[:20]!r}: give a folder of fonts which do (fonts=, --fonts), '
+                    f'the fonts of strhub have no {shown(beyond)}: give a folder of fonts which do (fonts=, --fonts), '
                     'or a charset without'
                 )
         else:
@@ -258,7 +259,7 @@ class FontBook:
                 usable.append(face)
         if not usable:
             raise ValueError(
-                f'none of the {len(faces)} fonts in {folder} has a character of the charset {visible[:40]!r}: '
+                f'none of the {len(faces)} fonts in {folder} has a character of the charset {shown(visible)}: '
                 'add a font that has, or give another charset'
             )
         if nowhere := frozenset.intersection(*(face.lacks for face in usable)):
@@ -266,6 +267,6 @@ class FontBook:
                 'no font in %s has %d characters of the charset, and no word with them is drawn: %s',
                 folder,
                 len(nowhere),
-                ''.join(c for c in visible if c in nowhere)[:MAX_SHOWN],
+                shown(''.join(c for c in visible if c in nowhere)),
             )
         return usable

@@ -21,7 +21,7 @@ CJK_NAMES = {'CJK', 'HIRAGANA', 'KATAKANA', 'KATAKANA-HIRAGANA'}  # by which cha
 MARK_SHARE = 0.3  # of the letters in random words, where the script has marks
 
 NO_RAQM = (
-    'the characters {!r} of the charset have to be shaped (joined, reordered or set from right to left), for which '
+    'the characters {} of the charset have to be shaped (joined, reordered or set from right to left), for which '
     'Pillow needs raqm and FriBiDi, and this Pillow lacks them: install the wheel of Pillow from PyPI '
     '(pip install --force-reinstall pillow) and FriBiDi (apt install libfribidi0, brew install fribidi), or take these '
     'characters out of the charset'
@@ -62,10 +62,15 @@ def has_raqm() -> bool:
     return bool(features.check('raqm'))
 
 
+def shown(characters: str, most: int = 20) -> str:
+    """Characters in a message, which a charset has thousands of: the first of them, and how many more there are."""
+    return f'{characters[:most]!r}' + (f' and {len(characters) - most} more' if len(characters) > most else '')
+
+
 def demand_raqm(text: str) -> None:
     """Raises ValueError where the text needs shaping and Pillow cannot do it."""
     if needs_shaping(text) and not has_raqm():
-        raise ValueError(NO_RAQM.format(''.join(filter(is_shaped, text))[:20]))
+        raise ValueError(NO_RAQM.format(shown(''.join(filter(is_shaped, text)))))
 
 
 class Script(NamedTuple):

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from random import Random
 
-from strhub.data.synth.scripts import Accents, scripts_of
+from strhub.data.synth.scripts import Accents, scripts_of, shown
 
 CONSONANTS = 'bbccdddffgghhjkkllllmmmnnnnppqrrrrssssttttvwxyz'
 VOWELS = 'aaaeeeeiiooouuy'
@@ -119,7 +119,7 @@ class WordSource:
         self._signs = tuple(filter(self._is_usable, sign_words()))
         if self._is_own and not self._groups[0]:
             raise ValueError(
-                f'no word of {path} can be written with the charset {charset[:40]!r} in at most {max_length} characters'
+                f'no word of {path} can be written with the charset {shown(charset)} in at most {max_length} characters'
             )
 
     def draw(self, rng: Random, *, difficulty: float = 1.0) -> str:
