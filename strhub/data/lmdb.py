@@ -14,6 +14,7 @@ import lmdb
 
 COUNT_KEY = b'num-samples'
 STATE_KEY = b'writer-state'  # only until an LMDB is complete
+AWAITED = '.strhub-awaits'  # in an LMDB until the last of those published with it appears: says where that is
 BATCH_BYTES = 16 << 20  # written in one transaction: large enough to be fast, small enough to hold in memory
 FIRST_MAP_SIZE = 64 << 20  # grows by doubling
 BLOCK = 10_000  # records whose labels are read at once
@@ -174,11 +175,13 @@ class LmdbWriter:
 
         with LmdbWriter('data/train/mine') as writer:
             writer.write(image_bytes, 'label')
+
+    Several appear together if they are published at the end of their `with` block.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, resume: bool = False) -> None:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100  (Path.resolve would follow a link at the target)
-        if not overwrite and os.path.lexists(self.path):
+        if not overwrite and os.path.lexists(self.path) and not _is_leftover(self.path):
             raise FileExistsError(f'{path} exists already: give another name, remove it, or replace it by --overwrite')
         if self.path.exists() and not (is_lmdb(self.path) or _is_empty_folder(self.path)):
             raise FileExistsError(f'{path} exists and is not an LMDB, so it is not overwritten: give another name')
@@ -186,12 +189,16 @@ class LmdbWriter:
         self.state = b''
         self.resume = resume
         self.partial = self.path.with_name(f'.{self.path.name}.partial')
+        self._old = self.path.with_name(f'.{self.path.name}.old')
         self._batch: list[tuple[bytes, bytes]] = []
         self._bytes = 0
         self._env: lmdb.Environment | None = None
 
     def __enter__(self) -> LmdbWriter:
         self.partial.parent.mkdir(parents=True, exist_ok=True)
+        if _is_leftover(self.path):
+            self._set_aside()
+            self._forget()
         if self.partial.exists() and not self.resume:  # of a run that was killed
             shutil.rmtree(self.partial)
         self._env = lmdb.open(str(self.partial), map_size=FIRST_MAP_SIZE, lock=False, sync=False)
@@ -214,21 +221,37 @@ class LmdbWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        complete = False
         try:
-            if kind is None:
-                self._finish()
-                complete = True
-            elif self.resume:
+            if self._env is not None and kind is None:  # else it has been published, with others
+                self.publish()
+            elif self._env is not None and self.resume:
                 self._flush()
         finally:
-            if self._env is not None:
-                self._env.close()
-                self._env = None
-            if complete:
-                self._publish()
-            elif not self.resume:
+            self._close()
+            if not self.resume:
                 shutil.rmtree(self.partial, ignore_errors=True)
+
+    def publish(self, *others: LmdbWriter) -> None:
+        """Ends the writing and makes the LMDB appear, with others all at once as far as a disk can do that.
+
+        All are whole and on the disk before the first is renamed, and what they replace is out of the way, so that none
+        is ever beside an old one. If the process is killed between two renames, those that have appeared are leftovers,
+        which the next writer of their path removes.
+        """
+        writers = [self, *others]
+        for writer in writers:
+            writer._finish()
+            writer._close()
+        for writer in writers[:-1]:
+            (writer.partial / AWAITED).write_text(str(writers[-1].partial), encoding='utf-8', errors='surrogateescape')
+        for writer in writers:
+            writer._set_aside()
+        for writer in writers:
+            writer.partial.rename(writer.path)
+        for writer in writers[:-1]:
+            (writer.path / AWAITED).unlink()
+        for writer in writers:
+            writer._forget()
 
     def _add(self, key: bytes, value: bytes) -> None:
         self._batch.append((key, value))
@@ -259,13 +282,18 @@ class LmdbWriter:
             txn.delete(STATE_KEY)
         self._env.sync(True)
 
-    def _publish(self) -> None:
-        old = self.path.with_name(f'.{self.path.name}.old')
+    def _close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def _set_aside(self) -> None:
         if self.path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            self.path.rename(old)
-        self.partial.rename(self.path)
-        shutil.rmtree(old, ignore_errors=True)
+            self._forget()
+            self.path.rename(self._old)
+
+    def _forget(self) -> None:
+        shutil.rmtree(self._old, ignore_errors=True)
 
 
 def decode(value: bytes) -> str | None:
@@ -274,6 +302,14 @@ def decode(value: bytes) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether it appeared first of several, and the process was killed before the last one did."""
+    try:
+        return Path((path / AWAITED).read_text(encoding='utf-8', errors='surrogateescape')).exists()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -481,8 +481,8 @@ def test_export_names_pictures_by_their_format(tmp_path, capsys):
 # killed half-way
 
 
-def killed_after(writes: int, command: list[str]) -> int:
-    """Runs a command in a process of its own, which is killed before the next picture is written; its signal."""
+def killed_after(calls: int, command: list[str], *methods: tuple[type, str]) -> int:
+    """Runs a command in a process of its own, which is killed before the next call of the methods; its signal."""
     if child := os.fork():
         return os.WTERMSIG(os.waitpid(child, 0)[1])
     done = []
@@ -490,14 +490,15 @@ def killed_after(writes: int, command: list[str]) -> int:
     def counted(function):
         def wrapped(*arguments, **options):
             done.append(1)
-            if len(done) > writes:
+            if len(done) > calls:
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*arguments, **options)
 
         return wrapped
 
     try:
-        LmdbWriter.write, Path.write_bytes = counted(LmdbWriter.write), counted(Path.write_bytes)
+        for owner, name in methods:
+            setattr(owner, name, counted(getattr(owner, name)))
         main(command)
     finally:
         os._exit(0)
@@ -517,13 +518,72 @@ def killed_after(writes: int, command: list[str]) -> int:
 def test_a_killed_command_leaves_the_source_whole_and_no_target(tmp_path, make_lmdb, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = (make_lmdb(Path('set'), [f'w{i}' for i in range(40)]) / 'data.mdb').read_bytes()
-    assert killed_after(20, command) == signal.SIGKILL
+    assert killed_after(20, command, (LmdbWriter, 'write'), (Path, 'write_bytes')) == signal.SIGKILL
     assert (tmp_path / 'set' / 'data.mdb').read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith('.')] == ['set']
     assert list(tmp_path.glob('.*.partial'))  # it was at work
     run(*command)
     assert (tmp_path / 'out').is_dir()
     assert not list(tmp_path.glob('.*'))
+
+
+SPLIT = ['split', 'set', 'a', 'b', '--count', '2']
+
+
+@pytest.mark.parametrize('is_last', [False, True])
+def test_a_split_of_which_one_part_fails_makes_neither(tmp_path, make_lmdb, monkeypatch, is_last):
+    monkeypatch.chdir(tmp_path)
+    make_lmdb(Path('set'), ['v', 'w', 'x', 'y', 'z'])
+    finish = LmdbWriter._finish
+
+    def failing(writer):
+        if writer.path.name == ('b' if is_last else 'a'):
+            raise OSError('no space left')
+        finish(writer)
+
+    monkeypatch.setattr(LmdbWriter, '_finish', failing)
+    with pytest.raises(OSError, match='no space left'):
+        run(*SPLIT)
+    assert [path.name for path in tmp_path.iterdir()] == ['set']
+
+
+def assert_split(folder: Path) -> None:
+    assert sorted(labels_of(folder / 'a') + labels_of(folder / 'b')) == ['v', 'w', 'x', 'y', 'z']
+    assert sorted(path.name for path in folder.iterdir()) == ['a', 'b', 'set']
+    assert [path.name for name in 'ab' for path in (folder / name).iterdir()] == ['data.mdb'] * 2
+
+
+@pytest.mark.parametrize('renames', [0, 1])
+def test_a_split_killed_as_it_appears_is_made_anew(tmp_path, make_lmdb, monkeypatch, renames):
+    monkeypatch.chdir(tmp_path)
+    make_lmdb(Path('set'), ['v', 'w', 'x', 'y', 'z'])
+    assert killed_after(renames, SPLIT, (Path, 'rename')) == signal.SIGKILL
+    assert [Path(name).exists() for name in 'ab'] == [renames == 1, False]
+    run(*SPLIT)
+    assert_split(tmp_path)
+
+
+def test_a_split_killed_once_both_have_appeared_is_there(tmp_path, make_lmdb, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_lmdb(Path('set'), ['v', 'w', 'x', 'y', 'z'])
+    assert killed_after(0, SPLIT, (Path, 'unlink')) == signal.SIGKILL
+    with pytest.raises(FileExistsError, match='a exists already'):
+        run(*SPLIT)
+    run(*SPLIT, '--overwrite')
+    assert_split(tmp_path)
+
+
+@pytest.mark.parametrize('renames', range(4))
+def test_a_killed_split_leaves_no_new_set_beside_an_old_one(tmp_path, make_lmdb, monkeypatch, renames):
+    monkeypatch.chdir(tmp_path)
+    make_lmdb(Path('set'), ['v', 'w', 'x', 'y', 'z'])
+    for name in 'ab':
+        make_lmdb(Path(name), ['old'])
+    assert killed_after(renames, [*SPLIT, '--overwrite'], (Path, 'rename')) == signal.SIGKILL
+    there = [labels_of(Path(name)) == ['old'] for name in 'ab' if Path(name).exists()]
+    assert len(set(there)) <= 1
+    run(*SPLIT, '--overwrite')
+    assert_split(tmp_path)
 
 
 def test_help_shows_examples(capsys):

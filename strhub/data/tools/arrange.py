@@ -36,6 +36,8 @@ def split(
 ) -> tuple[Report, int]:
     """Writes a random part of the words to the second LMDB and all others to the first, in their order.
 
+    Both appear when both are complete.
+
     Args:
         share: how large the second is to be, as a part of 1; or else
         count: in words.
@@ -65,6 +67,7 @@ def split(
                 report.kept += 1
                 second += goes_to
             progress(1)
+        writers[0].publish(writers[1])
     return report, second
 
 
