@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -184,6 +187,7 @@ def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
             task(settled(config, words))
         except Exception as error:  # Hydra would print lines of its own
             failures.append(error)
+            discard_unused(Path(HydraConfig.get().runtime.output_dir))
 
     check(words)
     os.environ['HYDRA_FULL_ERROR'] = '1'  # errors come here, where they become sentences
@@ -196,6 +200,15 @@ def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
         sys.argv = program
     if failures:
         raise failures[0]
+
+
+def discard_unused(folder: Path) -> None:
+    """Removes the folder of a run that was refused: there is nothing in it but what Hydra has put there."""
+    if {path.name for path in folder.iterdir()} <= {OVERRIDES.parts[0], f'{HydraConfig.get().job.name}.log'}:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError, ValueError):  # they hold other runs, or are not of this folder
+            for parent in folder.relative_to(Path.cwd()).parents[:-1]:
+                parent.rmdir()
 
 
 def check(words: Sequence[str]) -> None:

@@ -77,11 +77,14 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None
     resume = None if settings['ckpt_path'] is None else checkpoint_of(settings['ckpt_path'])
     if resume is not None:
         check_resumable(resume, system, trainer)
+    # opened before a file is written, for they may be missing
+    words = len(data.train_dataset)  # type: ignore[arg-type]
+    val_words = len(data.val_dataset) if trainer.limit_val_batches else 0  # type: ignore[arg-type]
     if trainer.is_global_zero:
         (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(settings), folder / 'config.yaml')
 
-    log.info('training %s in %s', system.hparams['name'], folder)
+    log.info('training %s in %s on %d words, validating on %d', system.hparams['name'], folder, words, val_words)
     trainer.fit(system, datamodule=data, ckpt_path=resume)
     if isinstance(averaging, SWA):
         averaging.apply(trainer, system)  # has nothing left to do but in a run killed after its last step
@@ -101,6 +104,10 @@ def check(settings: Mapping[str, Any]) -> None:
         raise ValueError(f'seed is {settings["seed"]!r}: give a whole number, at least 0')
     if threads is not None and (type(threads) is not int or threads < 1):
         raise ValueError(f'threads is {threads!r}: give a whole number, at least 1, or null')
+    for name, others in {'max_epochs': ', -1 for no end, or null', 'max_steps': ', or -1 for no end'}.items():
+        value = settings['trainer'].get(name, -1)
+        if not (type(value) is int and value >= -1) and not (value is None and name == 'max_epochs'):
+            raise ValueError(f'trainer.{name} is {value!r}: give a whole number{others}')
     if type(top_k) is not int or top_k < 0:
         raise ValueError(f'checkpoint.top_k is {top_k!r}: give a whole number, at least 0')
 

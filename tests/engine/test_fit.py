@@ -205,6 +205,10 @@ def test_other_words_stay_as_they_are(word: str) -> None:
             ['+trainer.max_epoch=1'],
             "trainer.max_epoch is no argument of Lightning's Trainer: did you mean trainer.max_",
         ),
+        (['trainer.max_steps=abc'], "trainer.max_steps is 'abc': give a whole number, or -1 for no end"),
+        (['trainer.max_steps=null'], 'trainer.max_steps is None'),
+        (['trainer.max_epochs=abc'], "trainer.max_epochs is 'abc': give a whole number, -1 for no end, or null"),
+        (['trainer.max_epochs=1.5'], 'trainer.max_epochs is 1.5'),
         (['trainer.accelerator=tpux'], 'tpux'),
         (['trainer.precision=9'], '9'),
         (['trainer.strategy=magic'], 'Lightning refuses the trainer section'),
@@ -236,6 +240,21 @@ def test_wrong_words_get_one_sentence(
     assert error[-1].startswith('error: ')
     assert message in error[-1]
     assert not any('Traceback' in line for line in error)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_refused_run_leaves_what_was_there(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    notes = Path('mine', 'notes.txt')
+    notes.parent.mkdir()
+    notes.touch()
+    Path('outputs', 'crnn-tiny', 'earlier').mkdir(parents=True)
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    for folder in ([], ['hydra.run.dir=mine'], [f'hydra.run.dir={elsewhere / "run"}']):
+        with pytest.raises(SystemExit):
+            main([*small, *folder, 'data.train_dir=/no/such/folder'])
+    assert notes.is_file()
+    assert not list(elsewhere.iterdir())
+    assert [path.name for path in Path('outputs', 'crnn-tiny').iterdir()] == ['earlier']
 
 
 def test_forgotten_plus_is_named() -> None:
