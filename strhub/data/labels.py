@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from strhub.data.summary import counted
 from strhub.tokenizer import CharsetAdapter
 
 
@@ -107,5 +108,5 @@ class LabelRules:
 
 
 def tally(reasons: Counter[str]) -> str:
-    """`3 label longer than 25 characters, 1 picture missing`: counts by reason, the most frequent first."""
-    return ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())
+    """`3 labels longer than 25 characters, 1 picture missing`: counts by reason, the most frequent first."""
+    return ', '.join(counted(count, reason) for reason, count in reasons.most_common())

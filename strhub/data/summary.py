@@ -9,6 +9,13 @@ import numpy as np
 
 BAR = 40  # characters of the longest bar
 MAX_LISTED = 40  # characters
+NOUNS = ('label', 'picture', 'record')
+
+
+def counted(count: int, what: str) -> str:
+    """`1 label missing`, `2 labels missing`: the noun that `what` may begin with in its number."""
+    noun, blank, rest = what.partition(' ')
+    return f'{count} {noun}{"s" if noun in NOUNS and count != 1 else ""}{blank}{rest}'
 
 
 def bars(counts: Counter[int]) -> Iterator[str]:

@@ -92,7 +92,7 @@ def test_an_existing_target_is_replaced_only_when_asked(tmp_path, make_folder):
 
 def test_nothing_usable_makes_nothing(tmp_path, make_folder):
     source = make_folder(tmp_path / 'src', ['x', 'y'], broken=[0, 1])
-    with pytest.raises(ValueError, match='2 picture unreadable'):
+    with pytest.raises(ValueError, match='2 pictures unreadable'):
         main(['folder', str(source), str(tmp_path / 'dst')])
     assert not (tmp_path / 'dst').exists()
 

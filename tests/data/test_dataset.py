@@ -131,7 +131,7 @@ def test_a_broken_line_is_counted_and_named(pictures, name, line, reason, caplog
     [
         ('labels.tsv', b'', 'is empty'),
         ('labels.tsv', b'word_1.png one\nword_2.png two', r'of 2 lines 2 no tab.*line 1'),
-        ('labels.tsv', b'a.png\tone\nb.png\ttwo', 'of 2 lines 2 picture missing.*line 1'),
+        ('labels.tsv', b'a.png\tone\nb.png\ttwo', 'of 2 lines 2 pictures missing.*line 1'),
         ('labels.tsv', 'word_1.png\tone'.encode('utf-16'), 'is UTF-16'),
         ('labels.csv', b'word_1.png,"one\nword_2.png,two', 'not valid CSV'),
         ('labels.jsonl', b'\x00\x01\xff', '1 not JSON'),
@@ -239,7 +239,7 @@ def test_labels_are_filtered_by_the_rules(tmp_path, kind, request):
 @pytest.mark.parametrize('kind', ['make_lmdb', 'make_folder'])
 def test_a_set_without_a_usable_word_says_why(tmp_path, kind, request):
     root = request.getfixturevalue(kind)(tmp_path / 'set', ['中文', '日本', 'x' * 26])
-    with pytest.raises(ValueError, match='2 label without a character of the charset, 1 label longer than 25'):
+    with pytest.raises(ValueError, match='2 labels without a character of the charset, 1 label longer than 25'):
         build_tree_dataset(root, RULES)
     with pytest.raises(ValueError, match='normalize_unicode=false'):
         build_tree_dataset(root, LabelRules('中文', 25))

@@ -116,7 +116,7 @@ def test_the_second_opening_reads_no_label_and_says_the_same(tmp_path, scans, ca
     assert [record.getMessage() for record in caplog.records] == lines
     assert first[0] == KEPT
     assert len(lines) == 1
-    assert 'left out: 3 label without a character' in lines[0]
+    assert 'left out: 3 labels without a character' in lines[0]
     assert scans == [root]
 
 

@@ -85,6 +85,8 @@ def test_reasons_name_the_rule():
     assert rules.judge('!')[1] == 'label without a character of the charset'
     assert rules.judge('a') == ('a', None)
     assert tally(Counter({'b': 1, 'a': 3})) == '3 a, 1 b'
+    reasons = {'label not UTF-8': 5, 'picture missing': 2, 'record without a label': 1, 'labelled': 0}
+    assert tally(Counter(reasons)) == '5 labels not UTF-8, 2 pictures missing, 1 record without a label, 0 labelled'
 
 
 def test_a_charset_beyond_ascii_warns_of_normalisation():

@@ -269,7 +269,7 @@ def test_the_log_has_a_line_for_each_source(root, caplog):
     )
     assert lines['data.mix.forest'] == (
         f'data.mix.forest ({rules["path"]}): 3 words, 20.0% of all words, each 4 times in an epoch, '
-        'left out: 2 label with a character outside the charset'
+        'left out: 2 labels with a character outside the charset'
     )
 
 

@@ -145,8 +145,7 @@ def test_filter_unlike_leaves_out_what_the_other_set_shows(tmp_path, capsys):
     run('filter', source, tmp_path / 'out', '--unlike', other, '--workers', 1, '--report', tmp_path / 'r' / 'likes.tsv')
     assert labels_of(tmp_path / 'out') == ['w0', 'w2', 'w3', 'w5']
     assert (
-        f'2 picture that looks like one in {other}: {source}#image-000000002 ({other}#image-000000002)'
-        in capsys.readouterr().out
+        f'2 picture like one in {other}: {source}#image-000000002 ({other}#image-000000002)' in capsys.readouterr().out
     )
     lines = [line.split('\t') for line in (tmp_path / 'r' / 'likes.tsv').read_text().splitlines()]
     assert lines[0] == ['word', 'label', 'other', 'other_label', 'bits']
@@ -204,7 +203,7 @@ def test_a_target_that_exists_is_refused_before_the_work(tmp_path, make_lmdb, mo
         (['--min_length', '-2'], '--min_length is -2'),
         (['--max_length', '-1'], '--max_length is -1'),
         (['--charset', ''], '--charset is empty'),
-        (['--min_size', '1000'], '2 picture with a side under 1000 pixels'),
+        (['--min_size', '1000'], '2 pictures with a side under 1000 pixels'),
         (['--unlike', 'nowhere'], 'nowhere does not exist'),
     ],
 )

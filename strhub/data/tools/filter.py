@@ -53,9 +53,9 @@ class Criteria:
         if self.charset is not None and not set(self.charset).issuperset(label):
             return 'label with a character outside the charset'
         if self.match is not None and not re.search(self.match, label):
-            return f'label that does not match {self.match}'
+            return f'label without a match of {self.match}'
         if self.not_match is not None and re.search(self.not_match, label):
-            return f'label that matches {self.not_match}'
+            return f'label with a match of {self.not_match}'
         return None
 
     def _fault_of_size(self, record: StoredWord) -> str | None:
@@ -67,9 +67,9 @@ class Criteria:
         if self.max_size is not None and max(size) > self.max_size:
             return f'picture with a side over {self.max_size} pixels'
         if self.min_aspect is not None and size[0] / size[1] < self.min_aspect:
-            return f'picture narrower than {self.min_aspect:g} times its height'
+            return f'picture under {self.min_aspect:g} times as wide as high'
         if self.max_aspect is not None and size[0] / size[1] > self.max_aspect:
-            return f'picture wider than {self.max_aspect:g} times its height'
+            return f'picture over {self.max_aspect:g} times as wide as high'
         return None
 
 
@@ -213,11 +213,11 @@ def _drop_unlike(looked: Looked, other: Looked, path: Path, likeness: Likeness) 
     found = found[np.lexsort([found[:, 2], found[:, 0]])]  # of each word the nearest first
     _, firsts = np.unique(found[:, 0], return_index=True)
     for at, other_at, bits in found[firsts].tolist():
-        yield looked.drop(at, other, other_at, bits, f'picture that looks like one in {path}')
+        yield looked.drop(at, other, other_at, bits, f'picture like one in {path}')
     looked.keep_only(np.setdiff1d(np.arange(len(looked.places)), found[:, 0]))
 
 
 def _drop_repeats(looked: Looked, likeness: Likeness) -> Iterator[Like]:
     groups = looked.labels if likeness.same_label else None
     for at, (other_at, bits) in sorted(first_likes(looked.pictures, likeness.distance, groups).items()):
-        yield looked.drop(at, looked, other_at, bits, 'picture that looks like an earlier one')
+        yield looked.drop(at, looked, other_at, bits, 'picture like an earlier one')
