@@ -57,7 +57,8 @@ def look_at(size: tuple[float, float], height: float, rng: Random, difficulty: f
     """A view of a word of `size` (width, height), which gets about `height` pixels high, cropped as annotators do."""
     right, bottom = size
     scale = height / bottom
-    stretch = min(max(math.exp(rng.gauss(0, 0.05 + 0.15 * difficulty)), 0.6), 1.7)
+    # Walls are mostly seen from the side, where words are narrower than they are.
+    stretch = min(max(math.exp(rng.gauss(-0.12 * difficulty, 0.05 + 0.17 * difficulty)), 0.45), 1.7)
     corners = _corners(right * scale * stretch, height, rng, difficulty)
     xs, ys = [x for x, _ in corners], [y for _, y in corners]
     x0, y0 = min(xs) - _margin(rng, difficulty) * height, min(ys) - _margin(rng, difficulty) * height
@@ -79,11 +80,13 @@ def _corners(width: float, height: float, rng: Random, difficulty: float) -> lis
     if rng.random() < 0.35 * difficulty:  # from the side: one end is nearer
         nearer = rng.choice((-1, 1)) * rng.uniform(0.04, 0.28)
         corners = [(x, y * (1 + nearer * math.copysign(1, x))) for x, y in corners]
-    if rng.random() < 0.2 * difficulty:
-        corners = [(x + rng.uniform(-0.07, 0.07) * height, y + rng.uniform(-0.07, 0.07) * height) for x, y in corners]
-    # Most words hang level; a few climb, long ones less steeply for their picture would be all corners.
-    steepest = 0.45 if width < 4 * height else 0.25
-    angle = rng.gauss(0, 0.035) if rng.random() < 0.85 else rng.gauss(0, 0.2)
+    if rng.random() < 0.5 * difficulty:  # the same, from above or below: lines climb and letters stay upright
+        slope = min(max(rng.gauss(0, 0.16), -0.5), 0.5) * min(1.0, 3 * height / width) ** 0.5
+        corners = [(x, y + slope * x) for x, y in corners]
+    # Half of the words hang level and others climb, long ones less steeply for their picture would be all corners.
+    kind = rng.random()
+    steepest = 0.5 if width < 4 * height else 0.3
+    angle = rng.gauss(0, 0.03 if kind < 0.5 else 0.11 if kind < 0.9 else 0.22)
     angle = min(max(angle, -steepest), steepest) * difficulty
     cosine, sine = math.cos(angle), math.sin(angle)
     return [(cosine * x - sine * y, sine * x + cosine * y) for x, y in corners]
@@ -92,20 +95,20 @@ def _corners(width: float, height: float, rng: Random, difficulty: float) -> lis
 def _margin(rng: Random, difficulty: float) -> float:
     """Space between word and edge as a share of the word's height: mostly little, at times letters are cut a bit."""
     kind = rng.random()
-    if kind < 0.12 * difficulty:
-        return rng.uniform(-0.06, 0)
-    if kind < 0.85:
+    if kind < 0.15 * difficulty:
+        return rng.uniform(-0.08, 0)
+    if kind < 0.7:
         return rng.uniform(0, 0.2)
-    return rng.uniform(0.1, 0.45)
+    return rng.uniform(0.1, 0.5)
 
 
 def some_lens(capital: float, rng: Random, difficulty: float) -> Lens:
     """Out of focus or shaken, by a share of the capitals' height that leaves them readable."""
     kind = rng.random()
-    if kind < 0.5 * difficulty:
-        return Lens(sigma=0.3 + capital * 0.075 * rng.random() ** 1.5)
-    if kind < 0.6 * difficulty:
-        length = int(capital * rng.uniform(0.05, 0.2)) | 1
+    if kind < 0.65 * difficulty:
+        return Lens(sigma=0.3 + capital * 0.1 * rng.random() ** 1.3)
+    if kind < 0.77 * difficulty:
+        length = int(capital * rng.uniform(0.08, 0.28)) | 1
         if length >= 3:
             return Lens(kernel=_shake(length, rng.uniform(0, math.pi)))
     return Lens()
@@ -128,8 +131,8 @@ def some_sensor(size: Size, rng: Random, difficulty: float) -> Sensor:
         sensor.noise = 1 + 10 * rng.random() ** 2
         if rng.random() < 0.6:  # enlarged after it was taken
             sensor.is_coarse, sensor.noise = True, 2 * sensor.noise
-    if rng.random() < 0.2 * difficulty:
-        sensor.sharpening = rng.uniform(0.3, 1.3)
+    if rng.random() < 0.35 * difficulty:  # up to the halos of small cameras
+        sensor.sharpening = rng.uniform(0.3, 2.2)
     if rng.random() < 0.6 * difficulty:
         sensor.quality = rng.randint(25, 95)
     return sensor

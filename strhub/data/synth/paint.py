@@ -195,7 +195,13 @@ def some_light(size: Size, rng: Random, difficulty: float) -> Light:
     if rng.random() < 0.06 * difficulty:  # a reflection
         light.glare = clouds(size, rng, 1.2), rng.uniform(0.1, 0.5), rng.uniform(60, 200)
     gain = 1.0
-    if rng.random() < 0.4 * difficulty:  # haze, under- and overexposure
+    kind = rng.random()
+    if kind < 0.3 * difficulty:  # at night
+        light.offset, gain = rng.uniform(0, 45), rng.uniform(0.2, 0.65)
+    elif kind < 0.6 * difficulty:  # haze, shade, engraved letters: dark or bright, without black or white
+        middle, half = rng.uniform(40, 215), rng.uniform(25, 90)
+        light.offset, gain = middle - half, 2 * half / 255
+    elif kind < 0.76 * difficulty:  # under- and overexposure
         light.offset, high = rng.uniform(0, 60), rng.uniform(130, 285)
         gain = (high - light.offset) / 255
     tint = [rng.uniform(0.82, 1.08) for _ in range(3)] if rng.random() < 0.3 * difficulty else (1.0, 1.0, 1.0)

@@ -120,7 +120,7 @@ def _plan(label: str, face: Face, rng: Random, difficulty: float, words: WordSou
     ground = paint.some_colour(rng)
     ink = paint.contrasting(ground, 45 + 75 * (1 - difficulty), rng)
     layers = []
-    if rng.random() < 0.2 * difficulty and not is_column:
+    if rng.random() < 0.45 * difficulty and not is_column:
         layers.append(_neighbours(line, ink, face, rng, words))
     if relief := _relief(line, ink, ground, rng, difficulty):
         layers.append(relief)

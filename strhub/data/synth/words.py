@@ -24,6 +24,8 @@ DOMAINS = ('com', 'com', 'com', 'org', 'net', 'co.uk', 'de', 'fr', 'edu', 'gov',
 # The lists by size, the largest of which is one group, and how often a word comes from each: what is common in the
 # language is common on signs.
 GROUPS = ((10, 0.3), (20, 0.25), (35, 0.3), (99, 0.15))
+# The lists hold each word once; where people write, short ones are far more frequent: of so many the shortest is taken.
+TRIES = 1, 2, 4, 6, 9
 MARKS = ('{}.', '{},', '{}!', '{}:', '{}?', '({})', '"{}"', "{}'s")
 RARE_MARKS = ('{}...', '-{}', '{}-', '"{}', '{}"', '({}', '{})', '[{}]', '{};', '{}!!', '&{}', '{}*', '<{}>', "'{}'",
               '{}/', '{{{}}}', '{}=', '|{}', '{}&', '+{}')  # fmt: skip
@@ -33,8 +35,8 @@ FOREIGN_SHARES = {True: 0.5, False: 0.85}  # of words in other scripts, beside A
 
 # Cumulative shares of what a word is, and of the case it is written in: near those of real scene words, where
 # upper case leads by far.
-KINDS = (('word', 0.72), ('name', 0.80), ('number', 0.88), ('code', 0.915), ('money', 0.935), ('time', 0.955),
-         ('measure', 0.975), ('web', 0.985), ('symbols', 1.0))  # fmt: skip
+KINDS = (('word', 0.80), ('name', 0.86), ('number', 0.93), ('code', 0.95), ('money', 0.96), ('time', 0.97),
+         ('measure', 0.98), ('web', 0.985), ('symbols', 1.0))  # fmt: skip
 CASES = (('upper', 0.55), ('capital', 0.79), ('lower', 0.975), ('mixed', 1.0))
 
 
@@ -117,6 +119,8 @@ class WordSource:
         if not self._is_own and self._allowed.isdisjoint(LETTERS + DIGITS):
             self._foreign_share = 1.0
         self._signs = tuple(filter(self._is_usable, sign_words()))
+        common = () if self._is_own else (word for group in self._groups[:2] for word in group)
+        self._particles = tuple(word for word in common if 2 <= len(word) <= 3 and word.isalpha())  # of, the, new
         if self._is_own and not self._groups[0]:
             raise ValueError(
                 f'no word of {path} can be written with the charset {shown(charset)} in at most {max_length} characters'
@@ -193,12 +197,13 @@ class WordSource:
     def _word(self, rng: Random) -> str:
         if self._signs and rng.random() < 0.12:
             return rng.choice(self._signs)
+        if self._particles and rng.random() < 0.16:
+            return rng.choice(self._particles)
         value = rng.random()
         for words, (_, share) in zip(self._groups, GROUPS, strict=True):
             value -= share
             if value < 0 and words:
-                # The lists hold each word once; where people write, short ones are far more frequent.
-                return min((rng.choice(words) for _ in range(rng.choice((1, 2, 3, 4)))), key=len)
+                return min((rng.choice(words) for _ in range(rng.choice(TRIES))), key=len)
         return name(rng)
 
 
