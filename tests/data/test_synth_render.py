@@ -12,6 +12,8 @@ from PIL import Image
 
 from strhub.data.labels import LabelRules
 from strhub.data.synth import FontBook, RenderedDataset, WordSource, render_word
+from strhub.data.synth.camera import MOST_SHAKE, MOST_SIGMA, View
+from strhub.data.synth.plan import plans
 from strhub.data.synth.render import LEAST_CONTRAST, is_readable
 from strhub.data.synth.words import DIGITS, LETTERS, SYMBOLS
 
@@ -81,6 +83,25 @@ def test_whatever_is_drawn_can_be_read() -> None:
         image, _ = render_word(3, index)
         values = np.asarray(image).reshape(-1, 3).astype(float)
         assert (values.max(0) - values.min(0)).max() >= LEAST_CONTRAST
+
+
+def test_blur_leaves_letters_apart_where_they_are_narrow() -> None:
+    sigmas, shakes = [], []
+    for index in range(400):
+        plan = next(plans(6, index))
+        pitch = plan.view.length(plan.layers[-1].mask.shape) / len(plan.label)
+        sigmas.append(plan.lens.sigma / pitch)
+        shakes.append(0 if plan.lens.kernel is None else len(plan.lens.kernel) / pitch)
+    assert max(sigmas) == pytest.approx(MOST_SIGMA)
+    assert 0.6 * MOST_SHAKE < max(shakes) <= MOST_SHAKE
+
+
+def test_length_is_that_of_the_middle_line_as_seen() -> None:
+    source = np.array(((0, 0), (60, 0), (60, 20), (0, 20)), np.float32)
+    target = np.array(((5, 10), (45, 30), (40, 60), (0, 30)), np.float32)
+    view = View(cv2.getPerspectiveTransform(source, target), (50, 70))
+    left, right = cv2.perspectiveTransform(np.array((((0, 10),), ((60, 10),)), np.float32), view.matrix)
+    assert view.length((20, 60)) == pytest.approx(np.linalg.norm(right - left), rel=1e-4)
 
 
 def test_faces_without_lower_case_are_labelled_by_what_they_show() -> None:

@@ -15,6 +15,8 @@ from strhub.data.synth.paint import Size
 Point = tuple[float, float]
 SHEET = 2048, 256  # width and height of the sheet that sensor noise is cut from
 LARGEST_CUT = 1024, 128  # of it; larger pictures enlarge that
+# Shares of the distance between two letters, beyond which blur runs them together: words seen from the side are narrow.
+MOST_SIGMA, MOST_SHAKE = 0.13, 0.45  # as strong as each other: a shake of length 1 has a standard deviation of 0.29
 
 
 @dataclass
@@ -32,6 +34,16 @@ class View:
         x, y = shape[1] / shrunk[1], shape[0] / shrunk[0]
         # what counts are the middles of pixels
         return self.matrix @ ((x, 0, origin[0] + (x - 1) / 2), (0, y, origin[1] + (y - 1) / 2), (0, 0, 1))
+
+    def length(self, shape: tuple[int, ...]) -> float:
+        """How many pixels of the picture lie between the middles of the left and right sides of a mask (h, w)."""
+        (a, b, c), (d, e, f), (g, h, i) = self.matrix.tolist()
+        y, right = shape[0] / 2, shape[1]
+        left_depth, right_depth = h * y + i, g * right + h * y + i
+        return math.hypot(
+            (a * right + b * y + c) / right_depth - (b * y + c) / left_depth,
+            (d * right + e * y + f) / right_depth - (e * y + f) / left_depth,
+        )
 
 
 @dataclass
@@ -102,13 +114,13 @@ def _margin(rng: Random, difficulty: float) -> float:
     return rng.uniform(0.1, 0.5)
 
 
-def some_lens(capital: float, rng: Random, difficulty: float) -> Lens:
-    """Out of focus or shaken, by a share of the capitals' height that leaves them readable."""
+def some_lens(capital: float, pitch: float, rng: Random, difficulty: float) -> Lens:
+    """Out of focus or shaken, by shares of the capitals' height and the letters' distance that leave them readable."""
     kind = rng.random()
     if kind < 0.65 * difficulty:
-        return Lens(sigma=0.3 + capital * 0.1 * rng.random() ** 1.3)
+        return Lens(sigma=min(0.3 + capital * 0.1 * rng.random() ** 1.3, MOST_SIGMA * pitch))
     if kind < 0.77 * difficulty:
-        length = int(capital * rng.uniform(0.08, 0.28)) | 1
+        length = min(int(capital * rng.uniform(0.08, 0.28)) | 1, int(MOST_SHAKE * pitch - 1) | 1)
         if length >= 3:
             return Lens(kernel=_shake(length, rng.uniform(0, math.pi)))
     return Lens()

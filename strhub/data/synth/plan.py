@@ -125,6 +125,7 @@ def _plan(label: str, face: Face, rng: Random, difficulty: float, words: WordSou
     if relief := _relief(line, ink, ground, rng, difficulty):
         layers.append(relief)
     layers.append(Layer(line, ink))
+    pitch = view.length(line.shape) / len(label) / density(label)
     return Plan(
         label,
         view,
@@ -132,7 +133,7 @@ def _plan(label: str, face: Face, rng: Random, difficulty: float, words: WordSou
         layers,
         paint.some_wear(view.size, rng, difficulty),
         paint.some_light(view.size, rng, difficulty),
-        camera.some_lens(height * CAP_HEIGHT / line_height, rng, difficulty),
+        camera.some_lens(height * CAP_HEIGHT / line_height, pitch, rng, difficulty),
         camera.some_sensor(view.size, rng, difficulty),
         is_column=is_column,
     )
