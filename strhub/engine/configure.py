@@ -1,4 +1,4 @@
-"""The command line of training: key=value words -> a configuration that Hydra composes, or one sentence why not."""
+"""The command line of training and of its kin: key=value words -> a configuration by Hydra, or one sentence why not."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from strhub.models.zoo import MODELS, config_dir
 
 WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
 QUOTED = ('"', "'", '[', '{', '$')
-PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir')
+PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir', 'json', 'plot')
 SOURCE_PATH = re.compile(r'data\.mix\.[^.]+\.path')
 # what Hydra's grammar takes in a value without quotes, apart from blanks at its ends
 PLAIN = re.compile(r'[\w/.+*@?|:%-]*', re.ASCII)
+MAIN = 'main'  # the configuration of training
 OVERRIDES = Path('hydra', 'overrides.yaml')  # see hydra.output_subdir in main.yaml
 
 
@@ -124,21 +125,23 @@ def settled(config: DictConfig, words: Sequence[str]) -> DictConfig:
     return merged
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, config: str = MAIN) -> str:
     """Hydra's complaint on one line, with the nearest word where a name is unknown."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = ' '.join(line for line in lines if not line.startswith(('full_key:', 'object_type=', 'See https:')))
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, name = match[1].rpartition('/')
         folder = config_dir() / group
+        if group == 'model' and name in MODELS:
+            return f'{name} is a variant of a model, so write +experiment={name}'
         options = sorted(file.stem for file in folder.glob('*.yaml')) if group else []
         near = get_close_matches(name, options, n=1)
         return f'there is no {match[1]}: ' + (f'did you mean {near[0]}?' if near else f'there are {", ".join(options)}')
     if match := re.search(r"Could not override '([^']+)'", text):
         if 'No match in the defaults list' in text and (config_dir() / match[1]).is_dir():
             return f'{match[1]} is not chosen by default: write it with a +, as +{match[1]}=NAME'
-        near = get_close_matches(match[1], known_keys(), n=1, cutoff=0.75)
-        hint = f'did you mean {near[0]}?' if near else f'./train.py --help lists them, and +{match[1]}=… adds one'
+        near = get_close_matches(match[1], known_keys(config), n=1, cutoff=0.75)
+        hint = f'did you mean {near[0]}?' if near else f'./{door_of(config)}.py --help lists them, and +{match[1]}=… adds one'
         return f'there is no key {match[1]} in the configuration: {hint}'
     if isinstance(error, OverrideParseException):
         return f'{error.override!r} cannot be read: give key=value, with quotes around a value of odd characters'
@@ -146,7 +149,12 @@ def explain(error: Exception) -> str:
     return text if cause in text else f'{text}: {cause}'
 
 
-def known_keys() -> list[str]:
+def door_of(config: str) -> str:
+    """The command whose configuration a file of configs/ is."""
+    return 'train' if config == MAIN else config
+
+
+def known_keys(config: str = MAIN) -> list[str]:
     """All keys of the configuration without overrides, with dots, and its groups."""
 
     def walk(node: dict[str, Any], prefix: str) -> Iterator[str]:
@@ -155,25 +163,28 @@ def known_keys() -> list[str]:
             if isinstance(value, dict):
                 yield from walk(value, f'{prefix}{key}.')
 
-    plain: dict[str, Any] = OmegaConf.to_container(compose())  # type: ignore[assignment]
+    plain: dict[str, Any] = OmegaConf.to_container(compose(config=config))  # type: ignore[assignment]
     return [*walk(plain, ''), *(path.name for path in config_dir().iterdir() if path.is_dir())]
 
 
-def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration of `./train.py` with `overrides`, for use from Python.
+def compose(overrides: Sequence[str] = (), config: str = MAIN) -> DictConfig:
+    """The configuration of `./train.py`, or of another command, with `overrides`, for use from Python.
 
     Raises:
         ValueError: an override that does not fit.
     """
     try:
         with hydra.initialize_config_dir(str(config_dir().resolve()), version_base='1.3'):
-            return hydra.compose('main', [quote(word) for word in overrides])
+            return hydra.compose(config, [quote(word) for word in overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error)) from error
+        raise ValueError(explain(error, config)) from error
 
 
-def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
+def run(task: Callable[[DictConfig], None], words: Sequence[str], config: str = MAIN) -> None:
     """Composes the configuration that `words` ask for and calls `task` with it, as Hydra's own command lines do.
+
+    Args:
+        config: the file of configs/ that they change.
 
     Raises:
         ValueError: a word that does not fit.
@@ -181,10 +192,10 @@ def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
     program = sys.argv
     failures: list[Exception] = []
 
-    def guarded(config: DictConfig) -> None:
+    def guarded(composed: DictConfig) -> None:
         sys.argv = [program[0], *map(quote, words)]  # what Lightning starts other processes with
         try:
-            task(settled(config, words))
+            task(settled(composed, words))
         except Exception as error:  # Hydra would print lines of its own
             failures.append(error)
             discard_unused(Path(HydraConfig.get().runtime.output_dir))
@@ -193,9 +204,9 @@ def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
     os.environ['HYDRA_FULL_ERROR'] = '1'  # errors come here, where they become sentences
     try:
         sys.argv = [program[0], *(quote(word) for word in resumed(words))]
-        hydra.main(str(config_dir().resolve()), 'main', version_base='1.3')(guarded)()
+        hydra.main(str(config_dir().resolve()), config, version_base='1.3')(guarded)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error)) from error
+        raise ValueError(explain(error, config)) from error
     finally:
         sys.argv = program
     if failures:
@@ -204,6 +215,8 @@ def run(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
 
 def discard_unused(folder: Path) -> None:
     """Removes the folder of a run that was refused: there is nothing in it but what Hydra has put there."""
+    if folder.resolve() == Path.cwd().resolve():  # the user's own
+        return
     if {path.name for path in folder.iterdir()} <= {OVERRIDES.parts[0], f'{HydraConfig.get().job.name}.log'}:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError, ValueError):  # they hold other runs, or are not of this folder

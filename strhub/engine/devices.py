@@ -12,17 +12,25 @@ MAX_WORKERS = 8  # more seldom help where pictures are only read; rendering take
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU.
+    """`auto` is CUDA, else MPS, else the CPU; `rocm` is what torch calls CUDA where it is built for AMD's GPUs.
 
     Raises:
         ValueError: this machine has no such device.
     """
     has_mps = torch.backends.mps.is_available()
+    kind, colon, index = name.partition(':')
+    if kind == 'rocm':
+        if torch.version.hip is None:
+            raise ValueError(
+                f'device {name} is not there: this torch is not built for ROCm; install one that is, as with '
+                '`make torch-rocm6.4`'
+            )
+        name = f'cuda{colon}{index}'
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'mps' if has_mps else 'cpu')
     there = ['cpu', *(['mps'] if has_mps else []), *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
     if (f'{name}:0' if name == 'cuda' else name) not in there:
-        raise ValueError(f'device {name} is not there: this machine has {", ".join(there)}; --device auto picks one')
+        raise ValueError(f'device {name} is not there: this machine has {", ".join(there)}; auto picks one')
     return torch.device(name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from strhub.metrics import Score
@@ -16,12 +16,8 @@ def combined(scores: Mapping[str, Score]) -> dict[str, Score]:
     return {**scores, 'Combined': sum(scores.values(), Score())}
 
 
-def table(scores: Mapping[str, Score]) -> str:
-    """One row a set and a Combined row, which weighs each set by its pictures; all but the lengths in percent."""
-    rows = [HEAD]
-    for name, score in combined(scores).items():
-        values = (score.accuracy, score.one_minus_ned, score.mean_confidence, score.mean_label_length)
-        rows.append([name, str(score.num_samples), *(f'{value:.2f}' for value in values)])
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of rows, the first of which is its head; all columns but the first hold numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *numbers in rows:
@@ -30,6 +26,15 @@ def table(scores: Mapping[str, Score]) -> str:
     rule = [f':{"-" * widths[0]}-', *(f'-{"-" * width}:' for width in widths[1:])]
     lines.insert(1, f'|{"|".join(rule)}|')
     return '\n'.join(lines)
+
+
+def table(scores: Mapping[str, Score]) -> str:
+    """One row a set and a Combined row, which weighs each set by its pictures; all but the lengths in percent."""
+    rows = [HEAD]
+    for name, score in combined(scores).items():
+        values = (score.accuracy, score.one_minus_ned, score.mean_confidence, score.mean_label_length)
+        rows.append([name, str(score.num_samples), *(f'{value:.2f}' for value in values)])
+    return aligned(rows)
 
 
 def as_record(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
