@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,6 +11,9 @@ from pathlib import Path
 from strhub.data.convert.base import Option, SetInfo, Skipped
 from strhub.data.convert.parsing import Pictures, find_file, numbers, read_lines, unquoted
 from strhub.data.convert.regions import AS_STORED, LANGUAGE, Gallery, Page, Region, pages
+from strhub.data.summary import counted
+
+logger = logging.getLogger(__name__)
 
 NUMBER = r'[-+]?\d+(?:\.\d+)?'
 MORE = re.compile(rf'\s*({NUMBER}\s*,\s*{NUMBER}(?:\s*,\s*{NUMBER}\s*,\s*{NUMBER}){{4,}})\s*,(.*)', re.DOTALL)
@@ -31,9 +35,17 @@ def icdar(root: Path, *, images: str = '', corners: str = 'any') -> Iterator[Pag
     if not files:
         raise FileNotFoundError(f'{root} holds no text file with lines as x1,y1,…,x4,y4,text or x1,y1,x2,y2,text')
     find = _Finder(root, Path(images) if images else None)
+    guessed: list[Path] = []
     for file in files:
         name = file.stem.removeprefix('gt_')
-        yield from _page(file, name, find(file, name), _icdar_parser(file, corners))
+        yield from _page(file, name, find(file, name), _icdar_parser(file, corners, guessed))
+    if guessed:
+        logger.warning(
+            '%s with more than 4 corners by one line alone, whose text may begin with numbers instead (the first is '
+            '%s): --corners 4 or --corners 4+ says which',
+            counted(len(guessed), 'file'),
+            guessed[0],
+        )
 
 
 @pages
@@ -73,7 +85,7 @@ def _page(file: Path, name: str, picture: Path | None, parse: Parse) -> Iterator
         for number, line in read_lines(file, ENCODINGS):
             region = parse(line)
             if region is None:
-                yield Skipped('line that is no text with its place', f'{file} line {number}')
+                yield Skipped('line without a text and its place', f'{file} line {number}')
             else:
                 regions.append(region)
     except ValueError:  # one of thousands of files
@@ -82,10 +94,11 @@ def _page(file: Path, name: str, picture: Path | None, parse: Parse) -> Iterator
         yield Page(picture, name, regions)
 
 
-def _icdar_parser(file: Path, corners: str) -> Parse:
+def _icdar_parser(file: Path, corners: str, guessed: list[Path]) -> Parse:
     """Reads the lines of a file, with `any` number of corners as most of them have.
 
-    No line says it alone: a text may begin with numbers, too, and a broken line has fewer than it should.
+    No line says it alone: a text may begin with numbers, too, and a broken line has fewer than it should. A file in
+    which one does is added to those `guessed`.
     """
     if corners != 'any':
         return partial(_icdar_line, corners=corners)
@@ -95,12 +108,14 @@ def _icdar_parser(file: Path, corners: str) -> Parse:
         lines = []
     counts = {name: sum(form.fullmatch(line) is not None for line in lines) for name, form in FORMS.items()}
     usual = next(name for name, count in counts.items() if 2 * count >= counts['2'])
+    if usual == '4+' and counts['4+'] == 1:
+        guessed.append(file)
     return partial(_icdar_line, corners=usual, unclear=MORE if usual == '4' else None)
 
 
 def _icdar_line(line: str, corners: str, unclear: re.Pattern[str] | None = None) -> Region | None:
     if unclear and unclear.fullmatch(line):
-        return Region(None, ruled_out='4 corners or more: --corners 4 or --corners 4+ says which')
+        return Region(None, ruled_out='line of 4 corners or more: --corners 4 or --corners 4+ says which')
     match = FORMS[corners].fullmatch(line) or (corners == '4+' and FOUR.fullmatch(line))
     if not match:
         return None
@@ -142,7 +157,7 @@ def _cut_out(list_file: Path, rectify: bool) -> Iterator[Page | Skipped]:
     gallery = Gallery(root, *(folder.name for folder in sorted(root.iterdir()) if folder.is_dir()), '.')
     for number, line in read_lines(list_file):
         if line.count(',') < 2:
-            yield Skipped('line that is no text with its picture', f'{list_file} line {number}')
+            yield Skipped('line without a picture and its text', f'{list_file} line {number}')
             continue
         name, script, text = line.split(',', 2)
         region = Region(text, places.get(name.strip()), language=script.strip(), whole=not rectify)

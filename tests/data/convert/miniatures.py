@@ -373,7 +373,7 @@ def parquet(root: Path, _: Save) -> Path:
 
 
 MISSING = 'picture missing'
-NO_PLACE = 'line that is no text with its place'
+NO_PLACE = 'line without a text and its place'
 LOST = {'picture without a name': 1}
 MINIATURES = {
     'art': Miniature(
@@ -398,7 +398,8 @@ MINIATURES = {
     'coco_text_1 English print': Miniature(
         coco_text_1,
         ('Exit',),
-        {'language not english': 1, 'text that is handwritten': 1, 'illegible': 1, 'no text': 1, MISSING: 1} | LOST,
+        {'language not english': 1, 'text of the class handwritten': 1, 'illegible': 1, 'no text': 1, MISSING: 1}
+        | LOST,
         ('--language', 'English', '--kind', 'machine printed', '--split', 'train'),
     ),
     'coco_text_2': Miniature(
@@ -433,7 +434,7 @@ MINIATURES = {
     'mlt19': Miniature(
         mlt_words,
         ('Exit, 5', 'مخرج'),
-        {'illegible': 1, MISSING: 1, 'line that is no text with its picture': 1},
+        {'illegible': 1, MISSING: 1, 'line without a picture and its text': 1},
         exif=False,
     ),
     'mlt19 pages': Miniature(
@@ -457,7 +458,7 @@ MINIATURES = {
     'union14m lists': Miniature(
         union_lists,
         ('Exit',),
-        {MISSING: 1, 'picture outside the folder': 1, 'entry that is no picture with its label': 2},
+        {MISSING: 1, 'picture outside the folder': 1, 'entry without a picture and its label': 2},
         exif=False,
     ),
     'mjsynth': Miniature(

@@ -175,8 +175,8 @@ def test_icdar_lines_of_numbers(tmp_path):
 
 
 CURVE = '16,10,30,8,64,10,64,30,30,28,16,30'
-UNCLEAR = '4 corners or more: --corners 4 or --corners 4+ says which'
-NO_PLACE = 'line that is no text with its place'
+UNCLEAR = 'line of 4 corners or more: --corners 4 or --corners 4+ says which'
+NO_PLACE = 'line without a text and its place'
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,20 @@ def test_icdar_files_have_the_corners_that_most_of_their_lines_have(tmp_path, co
     found = list(icdar(tmp_path, corners=corners))
     assert [(word.label, len(word.polygon or ())) for word in found if isinstance(word, Word)] == kept
     assert reasons(found) == skipped
+
+
+@pytest.mark.parametrize('corners', ['any', '4', '4+'])
+def test_icdar_files_whose_corners_one_line_alone_tells_are_named(tmp_path, corners, caplog):
+    lines = {'a': [f'{CURVE},round'], 'b': [f'{CURVE},1'] * 2, 'c': [f'{commas(LEVEL)},flat'], 'd': [f'{CURVE},###']}
+    for name, texts in lines.items():
+        save_plain(scene(), tmp_path / f'{name}.jpg')
+        write_lines(tmp_path / f'{name}.txt', *texts)
+    list(icdar(tmp_path, corners=corners))
+    expected = (
+        f'2 files with more than 4 corners by one line alone, whose text may begin with numbers instead '
+        f'(the first is {tmp_path / "a.txt"}): --corners 4 or --corners 4+ says which'
+    )
+    assert caplog.messages == ([expected] if corners == 'any' else [])
 
 
 def test_a_file_may_be_the_source(tmp_path):
