@@ -21,6 +21,12 @@ def check_sheet(path: Path) -> None:
         raise ValueError(f'--sheet is {path}: give the name of a file that ends in {", ".join(SHEETS)}')
 
 
+def check_charset(charset: str | None) -> None:
+    """Raises ValueError for a charset that no label would have, being empty or of blanks only; None is no charset."""
+    if charset is not None and not charset.strip():
+        raise ValueError('--charset is empty, so that no label would do: give the characters that labels may have')
+
+
 def spellings(name: str) -> tuple[str, ...]:
     """`--like_this` and `--like-this`, each once."""
     return tuple(dict.fromkeys((f'--{name}', f'--{name.replace("_", "-")}')))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 BAR = 40  # characters of the longest bar
 MAX_LISTED = 40  # characters
-NOUNS = ('label', 'picture', 'record')
+# What counts are of, as a reason for leaving something out begins: `empty label`, `line without a tab`.
+BEGINNING = re.compile(r'((?:broken |empty )?)(\w*)(.*)', re.DOTALL)
+NOUNS = ('file', 'label', 'line', 'picture', 'place', 'polygon', 'quad', 'record', 'text', 'word')
+PLURALS = {noun: f'{noun}s' for noun in NOUNS} | {'box': 'boxes', 'entry': 'entries'}
 
 
 def counted(count: int, what: str) -> str:
     """`1 label missing`, `2 labels missing`: the noun that `what` may begin with in its number."""
-    noun, blank, rest = what.partition(' ')
-    return f'{count} {noun}{"s" if noun in NOUNS and count != 1 else ""}{blank}{rest}'
+    if count != 1:
+        what = BEGINNING.sub(lambda found: found[1] + PLURALS.get(found[2], found[2]) + found[3], what, count=1)
+    return f'{count} {what}'
 
 
 def bars(counts: Counter[int]) -> Iterator[str]:
@@ -34,9 +41,11 @@ def characters(counts: Counter[str], most: int = MAX_LISTED) -> Iterator[str]:
 def sizes(known: np.ndarray, unreadable: int) -> Iterator[str]:
     """Of pictures (N, 2: width and height), and how many have no readable header."""
     if len(known):
+        from numpy import median  # here, for `strhub convert --list` does not wait for it
+
         yield f'\nsizes of {len(known)} pictures    smallest   median  largest'
         rows = {'width': known[:, 0], 'height': known[:, 1], 'width / height': known[:, 0] / known[:, 1]}
         for name, values in rows.items():
-            yield f'  {name:<22} {values.min():>8.4g} {np.median(values):>8.4g} {values.max():>8.4g}'
+            yield f'  {name:<22} {values.min():>8.4g} {median(values):>8.4g} {values.max():>8.4g}'
     if unreadable:
         yield f'\n{unreadable} pictures without a readable header'

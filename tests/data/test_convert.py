@@ -116,7 +116,7 @@ def test_words_that_are_not_wanted_are_left_out(tmp_path, make_folder, capsys):
     assert [label for _, label in records(tmp_path / 'ascii')] == ['one', 'a b']
     main(['folder', str(source), str(tmp_path / 'few'), '--charset', 'eno'])
     assert [label for _, label in records(tmp_path / 'few')] == ['one']
-    assert '3 label with characters outside the charset' in capsys.readouterr().out
+    assert '3 labels with characters outside the charset' in capsys.readouterr().out
 
 
 def test_the_report_lies_beside_the_records(tmp_path, make_folder):

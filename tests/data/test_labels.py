@@ -87,6 +87,9 @@ def test_reasons_name_the_rule():
     assert tally(Counter({'b': 1, 'a': 3})) == '3 a, 1 b'
     reasons = {'label not UTF-8': 5, 'picture missing': 2, 'record without a label': 1, 'labelled': 0}
     assert tally(Counter(reasons)) == '5 labels not UTF-8, 2 pictures missing, 1 record without a label, 0 labelled'
+    reasons = {'empty label': 5, 'entry without a picture': 4, 'box without area': 3, '日本': 2, 'broken polygon': 1}
+    expected = '5 empty labels, 4 entries without a picture, 3 boxes without area, 2 日本, 1 broken polygon'
+    assert tally(Counter(reasons)) == expected
 
 
 def test_a_charset_beyond_ascii_warns_of_normalisation():

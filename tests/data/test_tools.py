@@ -78,7 +78,7 @@ def test_records_that_are_no_words_are_told_and_left_out(tmp_path, make_lmdb, ca
     run('merge', source, tmp_path / 'out')
     assert labels_of(tmp_path / 'out') == ['f']
     report = capsys.readouterr().out
-    for reason in ('1 label missing', '1 label not UTF-8', '1 empty label', '2 picture missing'):
+    for reason in ('1 label missing', '1 label not UTF-8', '1 empty label', '2 pictures missing'):
         assert f'  {reason}: {source}#image-00000000' in report
 
 
@@ -145,7 +145,7 @@ def test_filter_unlike_leaves_out_what_the_other_set_shows(tmp_path, capsys):
     run('filter', source, tmp_path / 'out', '--unlike', other, '--workers', 1, '--report', tmp_path / 'r' / 'likes.tsv')
     assert labels_of(tmp_path / 'out') == ['w0', 'w2', 'w3', 'w5']
     assert (
-        f'2 picture like one in {other}: {source}#image-000000002 ({other}#image-000000002)' in capsys.readouterr().out
+        f'2 pictures like one in {other}: {source}#image-000000002 ({other}#image-000000002)' in capsys.readouterr().out
     )
     lines = [line.split('\t') for line in (tmp_path / 'r' / 'likes.tsv').read_text().splitlines()]
     assert lines[0] == ['word', 'label', 'other', 'other_label', 'bits']
@@ -203,6 +203,7 @@ def test_a_target_that_exists_is_refused_before_the_work(tmp_path, make_lmdb, mo
         (['--min_length', '-2'], '--min_length is -2'),
         (['--max_length', '-1'], '--max_length is -1'),
         (['--charset', ''], '--charset is empty'),
+        (['--charset', ' '], '--charset is empty'),
         (['--min_size', '1000'], '2 pictures with a side under 1000 pixels'),
         (['--unlike', 'nowhere'], 'nowhere does not exist'),
     ],
@@ -325,7 +326,7 @@ def test_verify_finds_every_fault_and_cleans(tmp_path, make_lmdb, capsys):
     report = capsys.readouterr().out
     assert '3 words kept, 7 skipped' in report
     for reason in (
-        '2 picture unreadable',
+        '2 pictures unreadable',
         '1 label not UTF-8',
         '1 label missing',
         '1 empty label',
@@ -354,7 +355,7 @@ def test_verify_tells_of_keys_that_should_be_there(tmp_path, make_lmdb, capsys):
     set_key(source, b'num-samples', b'5')
     with pytest.raises(SystemExit):
         run('verify', source, '--workers', 1)
-    assert '3 words kept, 2 skipped\n  2 picture missing' in capsys.readouterr().out
+    assert '3 words kept, 2 skipped\n  2 pictures missing' in capsys.readouterr().out
 
 
 def test_verify_tells_of_what_cannot_be_opened(tmp_path, make_lmdb, make_folder, capsys):

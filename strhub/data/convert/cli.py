@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import indent
 
 from strhub.charset import PRINTABLE
-from strhub.data.commandline import add_overwrite, add_workers, spellings, word_bar
+from strhub.data.commandline import add_overwrite, add_workers, check_charset, spellings, word_bar
 from strhub.data.convert import all_sets
 from strhub.data.convert.base import Option, SetInfo
 
@@ -141,8 +141,7 @@ def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
     for name, least in (('workers', 1), ('min_size', 0), ('max_label_length', 0)):
         if getattr(arguments, name) < least:
             raise ValueError(f'--{name} is {getattr(arguments, name)}: give at least {least}')
-    if arguments.charset is not None and not arguments.charset.strip():
-        raise ValueError('--charset is empty, so that no label would do: give the characters that labels may have')
+    check_charset(arguments.charset)
     rules = Rules(**{field.name: getattr(arguments, field.name) for field in fields(Rules)})
     options = {option.name: getattr(arguments, option.name) for option in info.options}
     words = info.convert(arguments.source, **options)

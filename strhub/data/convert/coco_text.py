@@ -78,7 +78,7 @@ def _region(text: dict[str, Any], kind: str, shape: str, ordered: bool, unread: 
     if text.get('legibility') == 'illegible' or (unread and text.get('utf8_string') == unread):
         ruled_out = 'illegible'
     elif kind not in ('all', text.get('class')):
-        ruled_out = f'text that is {text.get("class")}'
+        ruled_out = f'text of the class {text.get("class")}'
     return Region(
         text.get('utf8_string'),
         text.get(shape),

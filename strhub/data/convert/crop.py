@@ -129,7 +129,7 @@ def _checked(quad: Polygon) -> Polygon:
     if max(turns) < 0:
         return _checked((quad[0], quad[3], quad[2], quad[1]))
     if min(turns) < FLATTEST:
-        raise UnusableError('quad that is none: it crosses itself, caves in, or has corners that fall together')
+        raise UnusableError('quad whose sides cross or cave in, or whose corners fall together')
     return quad
 
 

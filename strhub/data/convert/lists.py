@@ -33,7 +33,7 @@ def labelled(file: Path) -> Iterator[tuple[str, str] | Skipped]:
         found = ((f'line {number}', parse(line)) for number, line in _lines(file))
     for where, pair in found:
         if pair is None or not all(isinstance(text, str) for text in pair):
-            yield Skipped('entry that is no picture with its label', f'{file} {where}')
+            yield Skipped('entry without a picture and its label', f'{file} {where}')
         else:
             yield pair
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strhub.data.convert.base import Skipped
+from strhub.data.summary import counted
 
 MAX_EXAMPLES = 3  # named for each reason
 
@@ -42,9 +43,9 @@ class Report:
         )
 
     def __str__(self) -> str:
-        lines = [f'{self.kept} words kept, {sum(self.skipped.values())} skipped']
+        lines = [f'{counted(self.kept, "word")} kept, {sum(self.skipped.values())} skipped']
         for reason, count in self.skipped.most_common():
             examples = self.examples[reason]
             named = ', '.join(examples) + (', …' if count > len(examples) else '')
-            lines.append(f'  {count} {reason}' + (f': {named}' if examples else ''))
+            lines.append(f'  {counted(count, reason)}' + (f': {named}' if examples else ''))
         return '\n'.join(lines)

@@ -12,7 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from strhub.data.commandline import add_overwrite, add_workers, spellings, word_bar
+from strhub.data.commandline import add_overwrite, add_workers, check_charset, spellings, word_bar
+from strhub.data.summary import counted
 from strhub.data.tools.arrange import merge, split
 from strhub.data.tools.export import export
 from strhub.data.tools.filter import Criteria, Likeness, filter_words
@@ -169,7 +170,7 @@ def _filter(arguments: argparse.Namespace) -> None:
         )
     print(f'{arguments.dst}: {report}')
     if arguments.report:
-        print(f'{arguments.report}: {len(likes)} words left out for their likeness, and what they are like')
+        print(f'{arguments.report}: {counted(len(likes), "word")} left out for likeness, and to what')
 
 
 def _check(criteria: Criteria, likeness: Likeness, report: Path | None) -> None:
@@ -177,8 +178,7 @@ def _check(criteria: Criteria, likeness: Likeness, report: Path | None) -> None:
         value = getattr(criteria, name)
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f'--{name} is {value}: give a number, 0 or more')
-    if criteria.charset == '':
-        raise ValueError('--charset is empty, so that no label would do: give the characters that labels may have')
+    check_charset(criteria.charset)
     if criteria == Criteria() and not likeness:
         raise ValueError('there is no criterion: give at least one, such as --min_size 8 or --unique (see --help)')
     if not 0 <= likeness.distance <= MAX_DISTANCE:
@@ -205,7 +205,9 @@ def _split(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
             progress=progress,
         )
-    print(f'{arguments.dst_a}: {report.kept - second} words\n{arguments.dst_b}: {second} words\n{report}')
+    for target, count in ((arguments.dst_a, report.kept - second), (arguments.dst_b, second)):
+        print(f'{target}: {counted(count, "word")}')
+    print(report)
 
 
 def _stats(arguments: argparse.Namespace) -> None:
@@ -224,9 +226,9 @@ def _verify(arguments: argparse.Namespace) -> None:
         report = verify(
             words, arguments.clean, overwrite=arguments.overwrite, workers=arguments.workers, progress=progress
         )
-    print(report if report.skipped else f'{report.kept} words, all whole')
+    print(report if report.skipped else f'{counted(report.kept, "word")}, all whole')
     if arguments.clean:
-        print(f'{arguments.clean}: {report.kept} words')
+        print(f'{arguments.clean}: {counted(report.kept, "word")}')
     if report.skipped:
         sys.exit(WRONG)
 

@@ -14,7 +14,7 @@ from strhub.data.convert.crop import UnusableError, cut
 
 PAGE = make_picture(0, 120, 90)
 CORNERS = ((20, 30), (80, 30), (80, 50), (20, 50))  # clockwise from the upper left
-NONE = 'quad that is none'
+NONE = 'quad whose sides cross'
 
 
 def word(**where) -> Word:

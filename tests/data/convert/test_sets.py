@@ -13,6 +13,7 @@ from scenes import Save, is_upright, save_plain, save_turned, scene
 from strhub.data.convert import all_sets
 from strhub.data.convert.cli import main
 from strhub.data.lmdb import LmdbReader
+from strhub.data.summary import counted
 
 SETS = all_sets()
 OWN = {'folder'}  # has tests of its own
@@ -46,8 +47,8 @@ def test_words_are_upright_and_all_else_is_counted(name, tmp_path, capsys):
     assert [label for _, label in found] == list(miniature.kept)
     assert [label for picture, label in found if not is_upright(Image.open(BytesIO(picture)))] == []
     for reason, count in miniature.skipped.items():
-        assert f'  {count} {reason}' in report
-    assert f'{len(miniature.kept)} words kept, {sum(miniature.skipped.values())} skipped' in report
+        assert f'  {counted(count, reason)}' in report
+    assert f'{counted(len(miniature.kept), "word")} kept, {sum(miniature.skipped.values())} skipped' in report
     assert {path: path.stat().st_mtime_ns for path in source.rglob('*')} == before
 
 
