@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import groupby
-from math import prod
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -50,6 +51,25 @@ class CharsetAdapter:
         return ''.join(c for c in self.fold(label) if c in self._known)
 
 
+@dataclass(frozen=True)
+class _Words:
+    """The greedy reading of N pictures, their characters one after the other.
+
+    Attributes:
+        ids: (M,) of all characters.
+        probs: (M,) theirs.
+        lengths: (N,) characters of each text.
+        ends: (N,) probability of the end; 1 where there is none.
+        has_end: (N,) whether there is one.
+    """
+
+    ids: np.ndarray
+    probs: np.ndarray
+    lengths: np.ndarray
+    ends: np.ndarray
+    has_end: np.ndarray
+
+
 class BaseTokenizer(ABC):
     """Common part: `specials_first`, then the charset, then `specials_last`, each with the next id."""
 
@@ -58,6 +78,9 @@ class BaseTokenizer(ABC):
         self._tokens = (*specials_first, *self.charset, *specials_last)
         self._ids = {token: i for i, token in enumerate(self._tokens)}
         self._num_readable = len(specials_first) + len(self.charset)  # specials_last never reach a text
+        self._table = np.array(self._tokens, dtype=object)
+        # An id's code point; 0 of a special one, which no text holds. Texts are made of these, a batch at a time.
+        self._codes = np.array([ord(token) if len(token) == 1 else 0 for token in self._tokens], dtype='<u4')
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -87,8 +110,8 @@ class BaseTokenizer(ABC):
         """
 
     @abstractmethod
-    def _read(self, ids: list[int], probs: list[float]) -> tuple[str, list[float], float | None]:
-        """One row of greedy ids and their probabilities -> text, a probability per character, that of the end."""
+    def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
+        """Greedy ids (N, L) and their probabilities, float64 -> the words."""
 
     @overload
     def decode(self, probs: Tensor, raw: Literal[False] = False) -> tuple[list[str], list[Tensor]]: ...
@@ -113,20 +136,50 @@ class BaseTokenizer(ABC):
             end has no such entry. With `split_end`: texts, exactly one probability per character, and an (N,) tensor
             of the end's probabilities (1 where there is none).
         """
+        best, ids = self._best(probs)
+        if raw:
+            return self._table[ids.cpu().numpy()].tolist(), list(best)
+        words = self._words(best, ids)
+        texts = self._texts(words)
+        values, lengths = words.probs, words.lengths
+        if not split_end:
+            values = np.insert(values, lengths.cumsum()[words.has_end], words.ends[words.has_end])
+            lengths = lengths + words.has_end
+        # As many tensors as words, but one conversion, and one copy to the device
+        rows = list(_like(best, values).split(lengths.tolist()))
+        return (texts, rows, _like(best, words.ends)) if split_end else (texts, rows)
+
+    def decode_words(self, probs: Tensor) -> tuple[list[str], list[float]]:
+        """The texts of `decode(probs)` and the confidence of each: the product over its characters and its end."""
+        words = self._words(*self._best(probs))
+        rows = np.arange(len(words.lengths)).repeat(words.lengths)
+        confidences = words.ends.copy()
+        np.multiply.at(confidences, rows, words.probs)
+        return self._texts(words), confidences.tolist()
+
+    def _best(self, probs: Tensor) -> tuple[Tensor, Tensor]:
+        """The probability and the id, (N, L), of the best readable token; of probs (N, L, C)."""
         if probs.ndim != 3 or probs.shape[-1] < self._num_readable:
             raise ValueError(
                 f'expected probabilities (N, L, C) with C >= {self._num_readable} for a charset of '
                 f'{len(self.charset)} characters, got {tuple(probs.shape)}'
             )
         best, ids = probs[..., : self._num_readable].max(-1)
-        if raw:
-            return [[self._tokens[i] for i in row] for row in ids.tolist()], list(best)
-        rows = [self._read(*row) for row in zip(ids.tolist(), best.tolist(), strict=True)]
-        texts = [text for text, _, _ in rows]
-        if split_end:
-            ends = best.new_tensor([1.0 if end is None else end for _, _, end in rows])
-            return texts, [best.new_tensor(chars) for _, chars, _ in rows], ends
-        return texts, [best.new_tensor(chars if end is None else [*chars, end]) for _, chars, end in rows]
+        return best, ids
+
+    def _words(self, best: Tensor, ids: Tensor) -> _Words:
+        # One copy from the device: no charset has so many characters that float32 could not tell their ids apart
+        exact = torch.promote_types(best.dtype, torch.float32)
+        host = torch.stack([best.detach().to(exact), ids.to(exact)]).cpu().numpy()
+        return self._read(host[1].astype(np.int64), host[0].astype(np.float64))
+
+    def _texts(self, words: _Words) -> list[str]:
+        whole = self._codes[words.ids].tobytes().decode('utf-32-le', 'surrogatepass')
+        return [whole[start:end] for start, end in pairwise([0, *words.lengths.cumsum().tolist()])]
+
+
+def _like(best: Tensor, values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values).to(best.dtype).to(best.device)
 
 
 class Tokenizer(BaseTokenizer):
@@ -142,10 +195,17 @@ class Tokenizer(BaseTokenizer):
         rows = [torch.tensor([self.bos_id, *ids, self.eos_id]) for ids in self._encode_all(labels)]
         return pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(device)
 
-    def _read(self, ids: list[int], probs: list[float]) -> tuple[str, list[float], float | None]:
-        end = ids.index(self.eos_id) if self.eos_id in ids else None
-        text = ''.join(self._tokens[i] for i in ids[:end])
-        return text, probs[:end], None if end is None else probs[end]
+    def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
+        is_end = ids == self.eos_id
+        ended = is_end.cumsum(1)
+        is_char, is_first_end = ended == 0, is_end & (ended == 1)
+        return _Words(
+            ids=ids[is_char],
+            probs=probs[is_char],
+            lengths=is_char.sum(1),
+            ends=np.where(is_first_end, probs, 1.0).prod(1),
+            has_end=is_first_end.any(1),
+        )
 
 
 class CTCTokenizer(BaseTokenizer):
@@ -161,14 +221,18 @@ class CTCTokenizer(BaseTokenizer):
         rows = [torch.tensor(ids, dtype=torch.long) for ids in self._encode_all(labels)]
         return pad_sequence(rows, batch_first=True, padding_value=self.blank_id).to(device)
 
-    def _read(self, ids: list[int], probs: list[float]) -> tuple[str, list[float], float | None]:
+    def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
         """A character is a run of equal frames; its probability is the run's, so that all together give the path's."""
-        text, chars, blanks = '', [], 1.0
-        for token, run in groupby(zip(ids, probs, strict=True), key=lambda frame: frame[0]):
-            p = prod(frame_prob for _, frame_prob in run)
-            if token == self.blank_id:
-                blanks *= p
-            else:
-                text += self._tokens[token]
-                chars.append(p)
-        return text, chars, blanks
+        is_start = np.ones(ids.shape, dtype=bool)
+        is_start[:, 1:] = ids[:, 1:] != ids[:, :-1]
+        is_char = ids[is_start] != self.blank_id
+        starts = np.flatnonzero(is_start)
+        # Each frame's run goes up to the next start, of the same row or the first of the next one
+        products = np.multiply.reduceat(probs.ravel(), starts) if len(starts) else np.ones(0)
+        return _Words(
+            ids=ids[is_start][is_char],
+            probs=products[is_char],
+            lengths=(is_start & (ids != self.blank_id)).sum(1),
+            ends=np.where(ids == self.blank_id, probs, 1.0).prod(1),
+            has_end=np.ones(len(ids), dtype=bool),
+        )

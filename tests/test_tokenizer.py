@@ -1,6 +1,8 @@
 """Labels survive the way to ids and back; what cannot have an id is refused by name."""
 
 import string
+from itertools import groupby
+from math import prod
 
 import pytest
 import torch
@@ -82,6 +84,89 @@ def test_text_that_never_ends_has_no_end_probability() -> None:
     probs = one_hot(torch.tensor([[1, 2, 1]]), len(tokenizer))
     assert len(tokenizer.decode(probs)[1][0]) == 3
     assert tokenizer.decode(probs, split_end=True)[2].tolist() == [1.0]
+
+
+def plain_read(tokenizer: BaseTokenizer, ids: list[int], probs: list[float]) -> tuple[str, list[float], float | None]:
+    """The definition, token by token: the text of one row, a probability per character, and that of the end."""
+    tokens = tokenizer.decode(one_hot(torch.arange(len(tokenizer))[None], len(tokenizer)), raw=True)[0][0]
+    text, chars, blanks = '', [], 1.0
+    if isinstance(tokenizer, Tokenizer):
+        for i, p in zip(ids, probs, strict=True):
+            if i == tokenizer.eos_id:
+                return text, chars, p
+            text, chars = text + tokens[i], [*chars, p]
+        return text, chars, None
+    for i, run in groupby(zip(ids, probs, strict=True), key=lambda frame: frame[0]):
+        p = prod(frame_prob for _, frame_prob in run)
+        if i == tokenizer.blank_id:
+            blanks *= p
+        else:
+            text, chars = text + tokens[i], [*chars, p]
+    return text, chars, blanks
+
+
+ODD = [
+    'a',
+    'B',
+    '0',
+    ' ',
+    '\0',
+    'é',
+    'ß',
+    '中',
+    '\u0301',
+    '\ud83d',
+    '\ude00',
+    '😀',
+    '\U0010ffff',
+]  # surrogates apart, too
+
+
+@given(data=st.data())
+@pytest.mark.parametrize('cls', TOKENIZERS)
+def test_a_batch_is_read_as_token_by_token(cls: type[BaseTokenizer], data: st.DataObject) -> None:
+    charset = data.draw(st.lists(st.sampled_from(ODD), min_size=1, unique=True))
+    tokenizer = cls(charset)
+    num_words, length = data.draw(st.integers(0, 5)), data.draw(st.integers(0, 12))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
+    seed, sharpness = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.sampled_from([0.1, 3, 60]))
+    noise = torch.randn(
+        num_words, length, len(tokenizer), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    noise[..., 0] += data.draw(st.sampled_from([-3, 0, 3]))  # ends, or blanks, are rare or frequent
+    repeats = torch.arange(length) // data.draw(st.integers(1, 4))  # of neighbours, for CTC
+    probs = (sharpness * noise[:, repeats]).softmax(-1).to(dtype)
+    best, ids = probs[..., : len(charset) + 1].max(-1)
+    rows = [plain_read(tokenizer, *row) for row in zip(ids.tolist(), best.tolist(), strict=True)]
+
+    texts, together = tokenizer.decode(probs)
+    same_texts, apart, ends = tokenizer.decode(probs, split_end=True)
+    once_more, confidences = tokenizer.decode_words(probs)
+    assert texts == same_texts == once_more == [text for text, _, _ in rows]
+    assert {t.dtype for t in [*together, *apart, ends]} == {dtype}
+    assert ends.shape == (num_words,)
+    assert len(together) == len(apart) == len(confidences) == num_words
+    tolerance = {'rtol': max(1e-6, torch.finfo(dtype).eps), 'atol': 1e-30 if dtype.itemsize > 2 else 1e-7}
+    for i, (_, chars, end) in enumerate(rows):
+        for got, expected in [
+            (apart[i], chars),
+            (together[i], chars if end is None else [*chars, end]),
+            (ends[i], 1.0 if end is None else end),
+        ]:
+            torch.testing.assert_close(got, torch.tensor(expected, dtype=dtype), **tolerance)
+        assert confidences[i] == pytest.approx(prod(chars) * (1.0 if end is None else end), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize('cls', TOKENIZERS)
+def test_decoding_keeps_no_gradient_and_shares_nothing_with_its_input(cls: type[BaseTokenizer]) -> None:
+    tokenizer = cls('ab')
+    probs = one_hot(torch.tensor([[1, 2, 0]]), len(tokenizer)).requires_grad_()
+    (before,) = tokenizer.decode(probs)[1]
+    assert not before.requires_grad
+    kept = before.tolist()
+    with torch.no_grad():
+        probs.zero_()
+    assert before.tolist() == kept
 
 
 def test_raw_returns_every_token() -> None:
