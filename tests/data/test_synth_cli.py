@@ -122,8 +122,8 @@ def test_options_reach_the_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--count', '0'], 'count is 0'),
-        (['--jobs', '0'], 'jobs 0'),
+        (['--count', '0'], '--count is 0'),
+        (['--jobs', '0'], '--jobs is 0'),
         (['--difficulty', '2'], '--difficulty is 2'),
         (['--charset', 'ж'], 'give a folder of fonts'),
         (['--sheet', 'x.bogus'], r'--sheet is x\.bogus: give the name of a file that ends in \.png'),
@@ -136,8 +136,11 @@ def test_senseless_settings_are_refused_before_anything_is_written(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('size', ['32', '0x5', 'axb'])
-def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str, capsys) -> None:
+@pytest.mark.parametrize(
+    ('size', 'message'),
+    [(size, 'is not HEIGHTxWIDTH') for size in ('32', '0x5', 'axb')] + [('32x99999999', 'is more than')],
+)
+def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str, message: str, capsys) -> None:
     with pytest.raises(SystemExit):
         run(tmp_path / 'words', '--size', size)
-    assert 'is not HEIGHTxWIDTH' in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -13,12 +13,13 @@ from random import Random
 from typing import Any
 
 from PIL import Image, ImageFont
-from tqdm import tqdm
 
 from strhub.charset import PRINTABLE
 from strhub.cores import cores
-from strhub.data.commandline import add_overwrite, check_sheet
+from strhub.data.commandline import add_overwrite, check_sheet, word_bar
 from strhub.data.jobs import check_settings, ordered_map
+from strhub.data.picture import MAX_PIXELS
+from strhub.data.summary import counted
 from strhub.data.synth.fonts import FontBook
 from strhub.data.synth.words import WordSource, characters_of
 
@@ -83,7 +84,6 @@ def render(
     settings: dict[str, Any],
     jobs: int = 1,
     overwrite: bool = False,
-    show_progress: bool = True,
 ) -> None:
     """Writes `count` rendered words to the LMDB `out`.
 
@@ -91,8 +91,9 @@ def render(
     """
     from strhub.data.lmdb import LmdbWriter
 
-    if count < 1 or jobs < 1:
-        raise ValueError(f'count is {count} and jobs {jobs}: give at least 1 of each')
+    for name, value in (('count', count), ('jobs', jobs)):
+        if value < 1:
+            raise ValueError(f'--{name} is {value}: give at least 1')
     painter = Painter(settings)
     writer = LmdbWriter(out, overwrite=overwrite, resume=True)
     note = writer.partial / SETTINGS
@@ -102,12 +103,12 @@ def render(
     with writer:
         note.write_text(json.dumps(described, indent=1))
         chunks = [range(first, min(first + CHUNK, count)) for first in range(writer.count, count, CHUNK)]
-        bar = tqdm(total=count, initial=writer.count, unit=' words', disable=not show_progress)
-        with bar, ordered_map(painter, min(jobs, len(chunks))) as results:
+        with word_bar(count) as progress, ordered_map(painter, min(jobs, len(chunks))) as results:
+            progress(writer.count)
             for words in results(chunks):
                 for image, label in words:
                     writer.write(image, label)
-                bar.update(len(words))
+                progress(len(words))
 
 
 def _digest(words: str | None) -> str | None:
@@ -118,6 +119,8 @@ def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition('x')
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise argparse.ArgumentTypeError(f'{text!r} is not HEIGHTxWIDTH, e.g. 32x128')
+    if int(height) * int(width) > MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f'{text!r} is more than {MAX_PIXELS} pixels, which no command would read')
     return int(height), int(width)
 
 
@@ -187,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)
         raise
-    print(f'{arguments.out}: {arguments.count} words')
+    print(f'{arguments.out}: {counted(arguments.count, "word")}')
     if arguments.sheet:
         _save_sheet(arguments.out, arguments.sheet, settings)
 
