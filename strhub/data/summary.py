@@ -48,4 +48,4 @@ def sizes(known: np.ndarray, unreadable: int) -> Iterator[str]:
         for name, values in rows.items():
             yield f'  {name:<22} {values.min():>8.4g} {median(values):>8.4g} {values.max():>8.4g}'
     if unreadable:
-        yield f'\n{unreadable} pictures without a readable header'
+        yield f'\n{counted(unreadable, "picture without a readable header")}'

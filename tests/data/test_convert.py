@@ -98,7 +98,7 @@ def test_nothing_usable_makes_nothing(tmp_path, make_folder):
 
 
 def test_wrong_sources_are_told(tmp_path, make_lmdb):
-    with pytest.raises(FileNotFoundError, match='does not exist'):
+    with pytest.raises(FileNotFoundError, match='does not exist: give a folder of pictures or its label file'):
         main(['folder', str(tmp_path / 'nowhere'), str(tmp_path / 'deep' / 'dst')])
     assert not (tmp_path / 'deep').exists()
     make_lmdb(tmp_path / 'set', ['x'])

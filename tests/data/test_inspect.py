@@ -16,7 +16,7 @@ def test_the_report_counts_and_the_sheet_shows(tmp_path, kind, request, capsys):
         assert line in report
     assert '中  U+4E2D         1' in report
     assert 'sizes of 2 pictures' in report
-    assert '1 pictures without a readable header' in report
+    assert '1 picture without a readable header' in report
     with Image.open(tmp_path / 'sheets' / 'sheet.png') as sheet:
         colours = sheet.convert('RGB').getcolors(1 << 20)
     assert (255, 0, 0) in [colour for _, colour in colours]  # the unreadable one

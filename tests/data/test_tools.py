@@ -194,6 +194,7 @@ def test_a_target_that_exists_is_refused_before_the_work(tmp_path, make_lmdb, mo
         (['--match', '('], '--match is no regular expression'),
         (['--unique', '--distance', '40'], '--distance is 40'),
         (['--min_size', '1', '--report', 'x'], '--report lists'),
+        (['--unique', '--report', 'set'], '--report is set, a folder'),
         (['--min_size', '1', '--workers', '0'], '--workers is 0'),
         (['--min_size', '-1'], '--min_size is -1: give a number, 0 or more'),
         (['--max_size=-5', '--unique'], '--max_size is -5'),
@@ -248,10 +249,20 @@ def test_split_together_parts_no_label(tmp_path, make_lmdb):
         assert 9 <= len(second) <= 12
 
 
-@pytest.mark.parametrize('options', [['--share', '0'], ['--share', '1'], ['--count', '3'], ['--count', '-1']])
-def test_a_split_that_leaves_nothing_is_refused(tmp_path, make_lmdb, options):
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--share', '0'], '--share is 0.0: give a number between 0 and 1'),
+        (['--share', '1'], '--share is 1.0'),
+        (['--share', 'nan'], '--share is nan'),
+        (['--share', '0.1'], 'words for both sets'),
+        (['--count', '3'], 'words for both sets'),
+        (['--count', '-1'], 'words for both sets'),
+    ],
+)
+def test_a_split_that_leaves_nothing_is_refused(tmp_path, make_lmdb, options, message):
     source = make_lmdb(tmp_path / 'set', ['a', 'b', 'c'])
-    with pytest.raises(ValueError, match='words for both sets'):
+    with pytest.raises(ValueError, match=message):
         run('split', source, tmp_path / 'a', tmp_path / 'b', *options)
     assert [path.name for path in tmp_path.iterdir()] == ['set']
 
@@ -331,7 +342,7 @@ def test_verify_finds_every_fault_and_cleans(tmp_path, make_lmdb, capsys):
         '1 label missing',
         '1 empty label',
         '1 picture missing',
-        'num-samples is 8, yet there are records up to 9',
+        f'1 count of records wrong: {source}: num-samples is 8, yet there are records up to 9',
     ):
         assert reason in report
     assert labels_of(tmp_path / 'clean') == ['w0', 'w7', 'w8']

@@ -13,7 +13,7 @@ def folder(root: Path) -> Iterator[Word | Skipped]:
     from strhub.data.dataset import find_sets  # brings torch, for which a list of sets must not wait
     from strhub.data.labelfile import read_folder
 
-    for path in find_sets(root):
+    for path in find_sets(root) if root.exists() else [root]:
         if path.is_dir() and (path / 'data.mdb').is_file():
             raise ValueError(f'{path} is an LMDB already: give a folder of pictures')
         found = read_folder(path)

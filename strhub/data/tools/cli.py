@@ -185,6 +185,8 @@ def _check(criteria: Criteria, likeness: Likeness, report: Path | None) -> None:
         raise ValueError(f'--distance is {likeness.distance}: give a number of bits from 0 to {MAX_DISTANCE}')
     if report and not likeness:
         raise ValueError('--report lists what looks alike: give --unlike OTHER or --unique with it')
+    if report and report.is_dir():
+        raise ValueError(f'--report is {report}, a folder: give the name of a file')
     for name, expression in (('match', criteria.match), ('not_match', criteria.not_match)):
         try:
             re.compile(expression or '')
@@ -193,6 +195,8 @@ def _check(criteria: Criteria, likeness: Likeness, report: Path | None) -> None:
 
 
 def _split(arguments: argparse.Namespace) -> None:
+    if arguments.share is not None and not 0 < arguments.share < 1:
+        raise ValueError(f'--share is {arguments.share}: give a number between 0 and 1')
     words = Words(arguments.sources)
     with word_bar(2 * len(words)) as progress:
         report, second = split(

@@ -13,6 +13,7 @@ from strhub.data.lmdb import LmdbReader, LmdbWriter, NoLmdbError, image_key, lab
 from strhub.data.picture import UnreadablePictureError, open_image
 from strhub.data.tools.records import Chunk, Item, Words, check_targets, write
 
+WRONG_COUNT = 'count of records wrong'
 AT_ONCE = 1000  # records looked for in one transaction, which takes longer than looking
 
 
@@ -27,7 +28,7 @@ def open_for_verifying(sources: Iterable[Path]) -> Words:
     words = Words(sources, count=lambda path: _count(path, faults, strangers))
     if len(strangers) == len(words.sets):
         raise ValueError(strangers[0])
-    words.faults += [*map(Skipped, strangers), *faults]
+    words.faults += [*(Skipped('no LMDB of words', stranger) for stranger in strangers), *faults]
     return words
 
 
@@ -40,19 +41,19 @@ def _count(path: Path, faults: list[Skipped], strangers: list[str]) -> int:
         strangers.append(str(error))
         return 0
     except ValueError as error:
-        faults.append(Skipped(str(error)))
+        faults.append(Skipped('LMDB damaged', str(error)))
         return 0
     try:
         said = len(reader)
     except ValueError as error:
         last = _last(reader, range(1, entries + 1))
         if last:
-            faults.append(Skipped(str(error)))
+            faults.append(Skipped(WRONG_COUNT, str(error)))
         else:
             strangers.append(str(error))
         return last
     if last := _last(reader, range(said + 1, entries + 1)):
-        faults.append(Skipped(f'num-samples is {said}, yet there are records up to {last}', str(path)))
+        faults.append(Skipped(WRONG_COUNT, f'{path}: num-samples is {said}, yet there are records up to {last}'))
     return max(said, last)
 
 
