@@ -119,8 +119,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('--pictures', type=int, default=96, metavar='N', help='on the sheet (default: 96)')
     arguments = parser.parse_args(argv)
-    if arguments.pictures < 1:
-        raise ValueError(f'--pictures is {arguments.pictures}: give at least 1')
+    for name, least in (('pictures', 1), ('min_image_dim', 0)):
+        if getattr(arguments, name) < least:
+            raise ValueError(f'--{name} is {getattr(arguments, name)}: give at least {least}')
     if arguments.sheet:
         check_sheet(arguments.sheet)
     logging.getLogger('strhub.data').setLevel(logging.WARNING)  # the report says the rest

@@ -42,8 +42,11 @@ def test_the_rules_can_be_chosen(tmp_path, make_folder, capsys):
     assert 'A  U+0041' in report
 
 
-@pytest.mark.parametrize(('option', 'value'), [('--pictures', '0'), ('--sheet', 'sheet.xyz'), ('--sheet', 'sheet')])
-def test_impossible_sheets_are_refused_before_anything_is_read(option, value):
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [('--pictures', '0'), ('--min_image_dim', '-4'), ('--sheet', 'sheet.xyz'), ('--sheet', 'sheet')],
+)
+def test_impossible_options_are_refused_before_anything_is_read(option, value):
     with pytest.raises(ValueError, match=f'{option} is {value}: give'):
         main(['nowhere', option, value])
 

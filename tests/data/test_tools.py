@@ -489,6 +489,14 @@ def test_export_names_pictures_by_their_format(tmp_path, capsys):
         run('export', source, tmp_path / 'folder')
 
 
+def test_an_export_of_nothing_is_told_in_one_sentence(tmp_path):
+    source = write_set(tmp_path / 'set', [(b'broken', 'x'), (b'', 'y'), (b'broken', 'z')])
+    why = '2 pictures without a readable header, 1 picture missing'
+    with pytest.raises(ValueError, match=f'^no word could be exported, so {tmp_path / "folder"} was not made: {why}$'):
+        run('export', source, tmp_path / 'folder')
+    assert [path.name for path in tmp_path.iterdir()] == ['set']
+
+
 # killed half-way
 
 

@@ -50,7 +50,10 @@ def export(words: Words, target: Path, *, progress: Callable[[int], object] = la
     try:
         report = _write(words, partial, as_json=has_breaks, progress=progress)
         if not report.kept:
-            raise ValueError(f'no word could be exported, so {target} was not made: {report}')
+            from strhub.data.labels import tally  # brings torch, for which others need not wait
+
+            why = tally(report.skipped) or 'there are no words'
+            raise ValueError(f'no word could be exported, so {target} was not made: {why}')
         if target.exists():
             target.rmdir()
         partial.rename(target)
