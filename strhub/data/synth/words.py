@@ -310,7 +310,6 @@ def punctuate(word: str, rng: Random) -> str:
 
 
 MAKERS = {
-    'number': number,
     'code': code,
     'money': money,
     'time': time,
