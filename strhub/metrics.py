@@ -35,7 +35,7 @@ class Score:
         return cls(
             num_samples=len(pairs),
             num_correct=sum(prediction == label for prediction, label in pairs),
-            edit_distance=sum(normalized_edit_distance(prediction, label) for prediction, label in pairs),
+            edit_distance=sum(normalized_edit_distance(*pair) for pair in pairs if pair[0] != pair[1]),
             confidence=sum(confidences),
             label_length=sum(map(len, predictions)),
         )

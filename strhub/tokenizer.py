@@ -48,7 +48,10 @@ class CharsetAdapter:
         return label.upper() if self.uppercase_only else label
 
     def __call__(self, label: str) -> str:
-        return ''.join(c for c in self.fold(label) if c in self._known)
+        folded = self.fold(label)
+        if self._known.issuperset(folded):  # most are, and this is the fastest way to know
+            return folded
+        return ''.join(c for c in folded if c in self._known)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ from strhub.engine.commandline import (
 from strhub.engine.devices import pick_device
 from strhub.engine.errors import door
 from strhub.engine.predictions import Judged, PredictionWriter
-from strhub.engine.read import Reading, read_batch
+from strhub.engine.read import Reading, read_batch, read_words
 from strhub.engine.results import append, as_record, results_path, table
 from strhub.metrics import Score
 from strhub.models.base import BaseSystem
@@ -39,6 +40,7 @@ BENCHMARK = {
 }
 NEW = {'New': SceneTextDataModule.TEST_NEW}
 SHOWN = 10  # names of unreadable pictures
+NOTHING = Reading('', 0.0, ())  # of an unreadable picture
 
 EXAMPLES = """\
   test.py pretrained=parseq --data_root data
@@ -71,33 +73,38 @@ def evaluate(
     adapt = CharsetAdapter(charset)
     scores: Scores = {}
     for name, loader in loaders.items():
+        dataset: Any = loader.dataset
         scores[name] = Score()
-        for batch in _judge(system, name, loader, adapt):
-            scores[name] += Score.of(
-                [one.prediction for one in batch],
-                [one.label for one in batch],
-                [one.reading.confidence for one in batch],
-            )
+        for images, labels in loader:
+            places = range(scores[name].num_samples, scores[name].num_samples + len(labels))
+            unreadable = [i for i, place in enumerate(places) if dataset.is_unreadable(place)]
+            texts, confidences, readings = _read(system, images, unreadable, detailed=note is not None)
+            predictions = [adapt(text) for text in texts]
+            scores[name] += Score.of(predictions, labels, confidences)
             if note:
-                for one in batch:
-                    note(one)
+                for place, label, prediction, reading in zip(places, labels, predictions, readings, strict=True):
+                    note(Judged(name, dataset.name_of(place), label, prediction, prediction == label, reading))
             if progress:
-                progress(len(batch))
+                progress(len(labels))
     return scores
 
 
-def _judge(system: BaseSystem, name: str, loader: DataLoader, adapt: CharsetAdapter) -> Iterator[list[Judged]]:
-    dataset: Any = loader.dataset
-    index = 0
-    for images, labels in loader:
-        batch = []
-        for label, reading in zip(labels, read_batch(system, images), strict=True):
-            if dataset.is_unreadable(index):  # what was read in its stead is wrong, even where it is right by chance
-                reading = Reading('', 0.0, ())
-            prediction = adapt(reading.text)
-            batch.append(Judged(name, dataset.name_of(index), label, prediction, prediction == label, reading))
-            index += 1
-        yield batch
+def _read(
+    system: BaseSystem, images: Tensor, unreadable: Sequence[int], *, detailed: bool
+) -> tuple[list[str], list[float], list[Reading]]:
+    """Texts, confidences and, if they are wanted, all that is known; an object for each character takes its time.
+
+    What is read in the stead of an unreadable picture is wrong, even where it is right by chance.
+    """
+    if not detailed:
+        texts, confidences = read_words(system, images)
+        for i in unreadable:
+            texts[i], confidences[i] = NOTHING.text, NOTHING.confidence
+        return texts, confidences, []
+    readings = read_batch(system, images)
+    for i in unreadable:
+        readings[i] = NOTHING
+    return [one.text for one in readings], [one.confidence for one in readings], readings
 
 
 # What is tested, and in which characters

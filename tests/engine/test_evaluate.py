@@ -244,6 +244,7 @@ def test_corrupt_pictures_count_as_wrong_and_are_named(checkpoint, right, capsys
     assert records[1]['prediction'] == ''
     assert records[1]['picture'].endswith('1.png')
     assert records[1]['picture'] in out
+    assert rows_of(run(capsys, checkpoint, '--sets', right, '--batch_size', 3, workers=workers)[1]) == [rows]
 
 
 def test_small_pictures_can_be_left_out(checkpoint, tmp_path, capsys):

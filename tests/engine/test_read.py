@@ -13,7 +13,7 @@ from PIL import Image
 from samples import draw_word
 
 from strhub.engine.images import find_images
-from strhub.engine.read import main, read_batch, read_images
+from strhub.engine.read import main, read_batch, read_images, read_words
 from strhub.tokenizer import CTCTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +47,14 @@ def test_a_reading_agrees_with_the_decoder(system):
     for reading, p in zip(readings, probs, strict=True):
         assert ''.join(c.char for c in reading.characters) == reading.text
         assert [c.confidence for c in reading.characters] == pytest.approx(p[: len(reading.text)].tolist())
+
+
+def test_texts_and_confidences_alone_agree_with_readings(system):
+    images = torch.rand(5, 3, 32, 128) * 2 - 1
+    readings = read_batch(system, images)
+    texts, confidences = read_words(system, images)
+    assert texts == [reading.text for reading in readings]
+    assert confidences == pytest.approx([reading.confidence for reading in readings])
 
 
 def test_batch_and_single_agree(system):
