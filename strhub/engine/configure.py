@@ -141,7 +141,10 @@ def explain(error: Exception, config: str = MAIN) -> str:
         if 'No match in the defaults list' in text and (config_dir() / match[1]).is_dir():
             return f'{match[1]} is not chosen by default: write it with a +, as +{match[1]}=NAME'
         near = get_close_matches(match[1], known_keys(config), n=1, cutoff=0.75)
-        hint = f'did you mean {near[0]}?' if near else f'./{door_of(config)}.py --help lists them, and +{match[1]}=… adds one'
+        listing = f'./{door_of(config)}.py --help lists them'
+        if config == MAIN:
+            listing += f', and +{match[1]}=… adds one'
+        hint = f'did you mean {near[0]}?' if near else listing
         return f'there is no key {match[1]} in the configuration: {hint}'
     if isinstance(error, OverrideParseException):
         return f'{error.override!r} cannot be read: give key=value, with quotes around a value of odd characters'

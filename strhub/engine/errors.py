@@ -38,6 +38,7 @@ EXTRAS = {
     'rich': 'train',
     'tensorboard': 'train',
     'fvcore': 'bench',
+    'matplotlib': 'bench',
     'onnx': 'export',
     'onnxruntime': 'export',
     'onnxscript': 'export',
