@@ -33,8 +33,9 @@ from strhub.engine.callbacks import (
     ValidateEvery,
 )
 from strhub.engine.checkpoints import Checkpoints
+from strhub.engine.compile import compile_parts
 from strhub.engine.configure import checkpoint_of, run
-from strhub.engine.devices import check_devices, precision, share_cores
+from strhub.engine.devices import check_devices, pick_device, precision, share_cores, trains_on_cpu
 from strhub.engine.errors import INTERRUPTED, door
 from strhub.engine.progress import Progress
 from strhub.models import zoo
@@ -151,6 +152,9 @@ def build_system(settings: Mapping[str, Any]) -> BaseSystem:
         start_from(system, source)
     if settings['channels_last']:
         system.to(memory_format=torch.channels_last)
+    if settings['compile']:
+        on_cpu = trains_on_cpu(settings['trainer']['accelerator'])
+        compile_parts(system, torch.device('cpu') if on_cpu else pick_device('auto'))
     return system
 
 

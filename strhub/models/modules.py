@@ -35,46 +35,69 @@ class Attention(nn.Module):
         keys, values = projected.chunk(2, dim=-1)
         return self._split_heads(keys), self._split_heads(values)
 
-    def forward(self, query: Tensor, keys_values: KeysValues, *, hidden: Tensor | None = None) -> Tensor:
-        """Attends from query (N, L, D).
+    def queries(self, source: Tensor) -> Tensor:
+        """Projects source (…, D)."""
+        width = source.shape[-1]
+        return F.linear(source, self.in_proj_weight[:width], self.in_proj_bias[:width])
+
+    def attend(self, queries: Tensor, keys_values: KeysValues, *, hidden: Tensor | None = None) -> Tensor:
+        """What the queries find, before the last projection.
 
         Args:
-            query: (N, L, D) input of the query projection.
+            queries: (N, L, D), or (1, L, D) to ask the same of all.
             keys_values: what `keys_values` made of the (N, S, D) that is attended to.
             hidden: True where a query must not look; (L, S) or (N, L, S), or anything that broadcasts to the latter.
 
         Returns:
             (N, L, D)
         """
-        width = query.shape[-1]
-        queries = self._split_heads(F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width]))
+        keys, values = keys_values
         if hidden is not None and hidden.ndim == 3:
             hidden = hidden.unsqueeze(1)  # the same for all heads
         attended = F.scaled_dot_product_attention(
-            queries,
-            *keys_values,
+            self._split_heads(queries).expand(len(keys), -1, -1, -1),
+            keys,
+            values,
             attn_mask=None if hidden is None else ~hidden,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.out_proj(attended.transpose(1, 2).flatten(2))  # (N, L, D)
+        return attended.transpose(1, 2).flatten(2)
+
+    def forward(self, query: Tensor, keys_values: KeysValues, *, hidden: Tensor | None = None) -> Tensor:
+        """Attends from query (N, L, D), which is projected first; see `attend`."""
+        return self.out_proj(self.attend(self.queries(query), keys_values, hidden=hidden))
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, heads, L, D / heads)
 
 
 class KVCache:
-    """Keys and values of the positions decoded so far: two tensors (N, heads, S, D / heads), S grows by each append."""
+    """Keys and values of the positions decoded so far: two tensors (N, heads, max_length, D / heads), made at once.
 
-    def __init__(self) -> None:
-        self.keys_values: KeysValues | None = None
+    Filled from the front, so that a step writes its own and copies nothing.
+    """
+
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+        self.length = 0
+        self._buffers: KeysValues | None = None
 
     def append(self, new: KeysValues) -> KeysValues:
         """Adds the keys and values of the next positions and returns all of them."""
-        if self.keys_values is not None:
-            keys, values = self.keys_values
-            new = torch.cat([keys, new[0]], dim=2), torch.cat([values, new[1]], dim=2)
-        self.keys_values = new
-        return new
+        start, self.length = self.length, self.length + new[0].shape[2]
+        if self._buffers is None:
+            N, heads, _, width = new[0].shape  # noqa: N806
+            shape = N, heads, self.max_length, width
+            self._buffers = new[0].new_empty(shape), new[1].new_empty(shape)
+        keys, values = (buffer[:, :, : self.length] for buffer in self._buffers)
+        keys[:, :, start:] = new[0]
+        values[:, :, start:] = new[1]
+        return keys, values
+
+    def keep(self, rows: Tensor) -> None:
+        """Forgets all but these rows of the batch, indices (M,)."""
+        if self._buffers is not None:
+            self._buffers = self._buffers[0][rows], self._buffers[1][rows]
 
 
 def init_weights(module: nn.Module) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from parity import fill, golden, images
 from torch import Tensor
 
@@ -39,6 +42,7 @@ SMALL: dict[str, Any] = {
     'perm_forward': True,
     'perm_mirrored': True,
     'decode_ar': True,
+    'decode': 'in_turn',
     'refine_iters': 1,
     'dropout': 0.1,
     'batch_size': 4,
@@ -209,9 +213,64 @@ def test_cache_changes_nothing(pictures, dec_depth):
     tokens = torch.tensor([[network.bos_id, 1, 2, 3, 4, 5, 6]]).expand(4, -1)
     future = torch.ones(7, 7, dtype=torch.bool).triu(1)
     at_once = network.decode(tokens, memory, num_positions=7, query_hides=future, content_hides=future)
-    caches = [KVCache() for _ in range(dec_depth)]
+    caches = [KVCache(7) for _ in range(dec_depth)]
     in_turn = [network.decode(tokens[:, i : i + 1], memory, num_positions=1, start=i, caches=caches) for i in range(7)]
     torch.testing.assert_close(torch.cat(in_turn, 1), at_once)
+
+
+def read_plainly(network: Any, pictures: Tensor, steps: int) -> Tensor:
+    """Greedy reading as the paper defines it: at each step the network answers anew from the whole text so far."""
+    memory = network.decoder.project(network.encode(pictures))
+    tokens, logits = torch.full((len(pictures), 1), network.bos_id), []
+    for i in range(steps):
+        future = torch.ones(i + 1, i + 1, dtype=torch.bool).triu(1)
+        answers = network.decode(tokens, memory, num_positions=i + 1, query_hides=future, content_hides=future)
+        logits.append(answers[:, i])
+        tokens = torch.cat([tokens, logits[-1].argmax(-1, keepdim=True)], 1)
+    return torch.stack(logits, 1)
+
+
+def ends_of(logits: Tensor) -> list[int]:
+    """How many positions of each word there are up to its end and with it."""
+    return [row.index(0) + 1 if 0 in row else len(row) for row in logits.argmax(-1).tolist()]
+
+
+@pytest.mark.parametrize('decode', ['in_turn', 'verify'])
+@given(seed=st.integers(0, 999), end=st.floats(-2, 4), dec_depth=st.sampled_from([1, 2]), count=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_reading_is_greedy(decode, seed, end, dec_depth, count):
+    generator = torch.Generator().manual_seed(seed)
+    network = small(dec_depth=dec_depth, refine_iters=0, decode=decode).model.double()
+    pictures = torch.rand(count, 3, 16, 32, generator=generator, dtype=torch.float64) * 2 - 1
+    with torch.no_grad():
+        network.head.bias.add_(torch.randn(9, generator=generator))[0] += end  # words of many lengths
+        network.pos_queries.mul_(3)  # of different characters
+        plain = read_plainly(network, pictures, 7)
+        torch.testing.assert_close(network(pictures, 6), plain)
+        ends, logits = ends_of(plain), network(pictures)
+        assert logits.shape == (count, max(ends), 9)
+        for row, expected, length in zip(logits, plain, ends, strict=True):
+            torch.testing.assert_close(row[:length], expected[:length])
+        network.refine_iters = 0 if dec_depth > 1 else 2
+        reading = plain
+        memory = network.decoder.project(network.encode(pictures))
+        for _ in range(network.refine_iters):
+            reading = network._refine(reading, torch.full((count, 1), network.bos_id), memory, 7)
+        torch.testing.assert_close(network(pictures, 6), reading)
+        if network.refine_iters:
+            torch.testing.assert_close(network(pictures), reading)
+
+
+def test_a_good_draft_takes_few_passes(monkeypatch):
+    system = small(refine_iters=0, decode='verify')
+    pictures, passes = images(4, 16, 32, dtype=torch.float32), []
+    decode = system.model.decode
+    monkeypatch.setattr(system.model, 'decode', lambda *args, **kwargs: passes.append(1) or decode(*args, **kwargs))
+    with torch.no_grad():
+        system.model.decoder.layers[0].self_attn.out_proj.weight.zero_()  # context says nothing: the draft is right
+        system.model.head.bias[0] -= 100
+        system(pictures, 6)
+    assert len(passes) == 2
 
 
 @pytest.mark.parametrize('decode_ar', [True, False])
@@ -261,6 +320,7 @@ def test_refinement_of_several_layers_is_refused(pictures):
         ({'perm_num': 0}, 'perm_num is 0'),
         ({'perm_num': 5}, 'perm_num is 5.*perm_mirrored'),
         ({'refine_iters': -1}, 'refine_iters is -1'),
+        ({'decode': 'beam'}, "decode is 'beam'.*in_turn or verify"),
         ({'dropuot': 0.1}, 'dropuot'),
     ],
 )
@@ -300,6 +360,41 @@ def test_orders_do_not_share_dropout(pictures):
     assert not torch.allclose(logits[:, 0], logits[:, 1])
     logits = system.eval().model.decode_permuted(tokens, memory, orders)
     torch.testing.assert_close(logits[:, 0], logits[:, 1])
+
+
+@pytest.mark.parametrize('dec_depth', [1, 2])
+def test_orders_together_are_orders_one_by_one(pictures, dec_depth):
+    """Loss and gradients of one call for all orders are those of a call for each, the mean over all their tokens."""
+    system = small(dropout=0.0, dec_depth=dec_depth, refine_iters=0).double()
+    network, pictures, orders = system.model, pictures.double(), sample_permutations(6, 6)
+    loss = system.permutation_loss(pictures, LABELS, orders=orders)
+    together = torch.autograd.grad(loss, list(system.parameters()))
+
+    tokens = system.tokenizer.encode(LABELS)
+    memory, total, count = network.encode(pictures), 0.0, 0
+    for k, order in enumerate(orders):
+        targets = tokens[:, 1:].clone()
+        if k > 1:
+            targets[targets == system.tokenizer.eos_id] = system.tokenizer.pad_id
+        logits = network.decode_permuted(tokens, memory, order[None])[:, 0]
+        count += int((targets != system.tokenizer.pad_id).sum())
+        total = total + F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=system.tokenizer.pad_id, reduction='sum'
+        )
+    torch.testing.assert_close(loss, total / count)
+    one_by_one = torch.autograd.grad(total / count, list(system.parameters()))
+    for mine, expected in zip(together, one_by_one, strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
+@pytest.mark.parametrize('dec_depth', [1, 2])
+def test_what_is_not_asked_is_left_out(pictures, dec_depth):
+    network = small(dec_depth=dec_depth, refine_iters=0).model
+    tokens = small().tokenizer.encode(LABELS)
+    memory, orders = network.encode(pictures), sample_permutations(6, 4)
+    every = network.decode_permuted(tokens, memory, orders)
+    asked = torch.tensor([0, 5, 17, every[..., 0].numel() - 1])
+    torch.testing.assert_close(network.decode_permuted(tokens, memory, orders, asked=asked), every.flatten(0, 2)[asked])
 
 
 def test_end_is_learnt_from_two_orders_only(pictures):

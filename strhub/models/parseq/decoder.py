@@ -40,25 +40,50 @@ class DecoderLayer(nn.Module):
         content_hides: Tensor | None,
         cache: KVCache | None,
         update_content: bool,
+        asked: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         normed = self.norm_c(content)
         context = self.self_attn.keys_values(normed)
         if cache is not None:
             context = cache.append(context)
-        query = self._stream(query, self.norm_q(query), context, memory, hidden=query_hides)
+        query = self._stream(query, self.norm_q(query), context, memory, hidden=query_hides, asked=asked)
         if update_content:
-            content = self._stream(content, normed, context, memory, hidden=content_hides)
+            content = self._stream(content, normed, context, memory, hidden=content_hides, asked=None)
         return query, content
 
     def _stream(
-        self, x: Tensor, normed: Tensor, context: KeysValues, memory: KeysValues, *, hidden: Tensor | None
+        self,
+        x: Tensor,
+        normed: Tensor,
+        context: KeysValues,
+        memory: KeysValues,
+        *,
+        hidden: Tensor | None,
+        asked: Tensor | None,
     ) -> Tensor:
-        x = x + self.dropout(self.self_attn(normed, context, hidden=hidden))
-        # One picture may serve several rows, the reading orders of its word: to it they are one longer row.
-        rows = self.norm1(x).reshape(len(memory[0]), -1, x.shape[-1])
-        x = x + self.dropout(self.cross_attn(rows, memory).view_as(x))
-        mlp = self.linear2(self.dropout(F.gelu(self.linear1(self.norm2(x)))))
-        return x + self.dropout(mlp)
+        num_rows, num_pictures = len(context[0]), len(memory[0])
+        _, L, D = normed.shape  # noqa: N806
+        queries = self.self_attn.queries(normed)
+        if hidden is not None and hidden.ndim == 3 and (num_orders := len(hidden) // num_rows) > 1:
+            # Reading orders differ in what they hide alone: to the word they are one longer row of the same queries,
+            queries, x = queries.repeat(1, num_orders, 1), x.repeat(1, num_orders, 1)
+            hidden = hidden.reshape(num_rows, num_orders * L, -1)
+        found = self.self_attn.attend(queries, context, hidden=hidden)
+        x = x.expand_as(found).reshape(num_pictures, -1, D)  # and so they are to the picture
+        found = found.reshape(x.shape)
+        whole = x.shape
+        if asked is not None:
+            x, found = x.reshape(-1, D)[asked], found.view(-1, D)[asked]
+        x = x + self.dropout(self.self_attn.out_proj(found))
+        queries = self.cross_attn.queries(self.norm1(x))
+        if asked is not None:
+            queries = queries.new_zeros(whole).view(-1, D).index_copy(0, asked, queries).view(whole)
+        found = self.cross_attn.attend(queries, memory)
+        if asked is not None:
+            found = found.view(-1, D)[asked]
+        x = x + self.dropout(self.cross_attn.out_proj(found))
+        x = x + self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(self.norm2(x))))))
+        return x if asked is not None else x.view(-1, L, D)
 
 
 class Decoder(nn.Module):
@@ -84,19 +109,22 @@ class Decoder(nn.Module):
         query_hides: Tensor | None = None,
         content_hides: Tensor | None = None,
         caches: Sequence[KVCache] | None = None,
+        asked: Tensor | None = None,
     ) -> Tensor:
         """Answers the queries.
 
         Args:
-            query: (M, L, D), M a multiple of the N pictures; the rows of one picture are neighbours.
-            content: (M, T, D) embedded characters; with `caches` only those not seen by an earlier call.
-            memory: what `project` made of the N pictures.
-            query_hides: True where a query must not see a character; (L, T) or (M, L, T).
+            query: (N, L, D) for N pictures, or (1, L, D) to ask the same of all.
+            content: (N, T, D) embedded characters; with `caches` only those not seen by an earlier call.
+            memory: what `project` made of the pictures.
+            query_hides: True where a query must not see a character; (L, T), or (M, L, T) for M = N * K rows, the K
+                reading orders of one picture being neighbours.
             content_hides: the same for the content stream, (T, T) or (M, T, T); a single layer has no use for it.
             caches: one for each layer; a call sees the content of all earlier calls.
+            asked: indices (R,) into the M * L answers, of those that are wanted.
 
         Returns:
-            (M, L, D)
+            (M, L, D), or (R, D) of those that are `asked`
         """
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
@@ -108,6 +136,7 @@ class Decoder(nn.Module):
                 content_hides=content_hides,
                 cache=caches[i] if caches is not None else None,
                 update_content=i < last,
+                asked=asked if i == last else None,
             )
         return self.norm(query)
 

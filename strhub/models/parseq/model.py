@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from strhub.models.modules import (
@@ -20,6 +19,12 @@ from strhub.models.modules import (
 )
 from strhub.models.parseq.decoder import Decoder, TokenEmbedding
 from strhub.models.parseq.permutations import attention_masks
+from strhub.models.vit import VisionTransformer
+
+Memory = Sequence[KeysValues]  # of each decoder layer
+DECODINGS = 'in_turn', 'verify'
+ASK_EVERY = 8  # steps, whether all words have ended, where the answer has to be waited for
+WORTH_DROPPING = 0.25  # share of words that have ended by which the others are moved together
 
 
 class PARSeq(nn.Module):
@@ -36,6 +41,8 @@ class PARSeq(nn.Module):
         embed_dim: D, width of encoder and decoder.
         dec_depth: decoder layers; more than one excludes refinement.
         decode_ar: read character by character instead of all at once. May be changed at any time.
+        decode: how character by character is done: in_turn, one after another; or verify, by drafts that are read again
+            until nothing changes, with the same result. May be changed at any time, as `decoding`.
         refine_iters: how often the reading is gone over again, each character from all the others. May be changed at
             any time.
         dropout: in the decoder.
@@ -59,6 +66,7 @@ class PARSeq(nn.Module):
         dec_mlp_ratio: float = 4,
         dec_depth: int = 1,
         decode_ar: bool = True,
+        decode: str = 'in_turn',
         refine_iters: int = 1,
         dropout: float = 0.1,
     ) -> None:
@@ -71,6 +79,7 @@ class PARSeq(nn.Module):
         self.img_size = (img_size[0], img_size[1])
         self.max_label_length = max_label_length
         self.decode_ar = decode_ar
+        self.decoding = decode
         self.refine_iters = refine_iters
         self.eos_id, self.bos_id, self.pad_id = 0, num_tokens - 2, num_tokens - 1
 
@@ -81,8 +90,6 @@ class PARSeq(nn.Module):
             depth=enc_depth,
             num_heads=enc_num_heads,
             mlp_ratio=enc_mlp_ratio,
-            num_classes=0,
-            global_pool='',
             class_token=False,
         )
         self.decoder = Decoder(
@@ -92,7 +99,7 @@ class PARSeq(nn.Module):
         self.text_embed = TokenEmbedding(num_tokens, embed_dim)
         self.pos_queries = nn.Parameter(torch.empty(1, max_label_length + 1, embed_dim))  # + 1: [E]
         self.dropout = nn.Dropout(dropout)
-        self._check_refinement()
+        self._check_reading()
 
         for part in (self.decoder, self.head, self.text_embed):  # the encoder has initialised itself
             part.apply(init_weights)
@@ -103,7 +110,9 @@ class PARSeq(nn.Module):
         encoder = {f'encoder.{name}' for name in self.encoder.no_weight_decay()}
         return encoder | {'pos_queries', 'text_embed.embedding.weight'}
 
-    def _check_refinement(self) -> None:
+    def _check_reading(self) -> None:
+        if self.decoding not in DECODINGS:
+            raise ValueError(f'decode is {self.decoding!r}: give {" or ".join(DECODINGS)}')
         if self.refine_iters < 0:
             raise ValueError(f'refine_iters is {self.refine_iters}: give 0 or more')
         depth = len(self.decoder.layers)
@@ -122,26 +131,31 @@ class PARSeq(nn.Module):
     def decode(
         self,
         tokens: Tensor,
-        memory: Sequence[KeysValues],
+        memory: Memory,
         *,
         num_positions: int,
         start: int = 0,
         query_hides: Tensor | None = None,
         content_hides: Tensor | None = None,
         caches: Sequence[KVCache] | None = None,
+        asked: Tensor | None = None,
     ) -> Tensor:
         """Logits (M, L, C) for the characters at L = `num_positions` positions, `start` and after.
 
         Args:
-            tokens: (M, T) known tokens at `start` and after, where 0 is [B], 1 the first character.
-            memory: keys and values of the N pictures, `decoder.project(encode(images))`; M is a multiple of N.
+            tokens: (N, T) known tokens at `start` and after, where 0 is [B], 1 the first character.
+            memory: keys and values of the N pictures, `decoder.project(encode(images))`.
             num_positions: how many characters are asked for.
             start: 0 asks for the first character; more is for `caches`, which know the tokens before.
-            query_hides, content_hides, caches: see `Decoder.forward`.
+            query_hides, content_hides, caches, asked: see `Decoder.forward`; M is N, or N * K of so many `query_hides`.
         """
-        query = self.pos_queries[:, start : start + num_positions].expand(len(tokens), -1, -1)
+        query = self.pos_queries[:, start : start + num_positions]
         # A token's position is that of the query that asked for it; [B], at 0, is before the word and has none.
-        positions = F.pad(self.pos_queries, (0, 0, 1, 0))[:, start : start + tokens.shape[1]]
+        positions = self.pos_queries[:, max(start - 1, 0) : start + tokens.shape[1] - 1]
+        if start == 0:
+            positions = F.pad(positions, (0, 0, 1, 0))
+        if self.training:
+            query = query.expand(len(tokens), -1, -1)  # each has its own dropout
         answers = self.decoder(
             self.dropout(query),
             self.dropout(self.text_embed(tokens) + positions),
@@ -149,34 +163,39 @@ class PARSeq(nn.Module):
             query_hides=query_hides,
             content_hides=content_hides,
             caches=caches,
+            asked=asked,
         )
         return self.head(answers)
 
-    def decode_permuted(self, tokens: Tensor, memory: Tensor, orders: Tensor) -> Tensor:
-        """Training: the same words read in several orders.
+    def decode_permuted(self, tokens: Tensor, memory: Tensor, orders: Tensor, *, asked: Tensor | None = None) -> Tensor:
+        """Training: the same words read in several orders, for the price of the answers.
+
+        What orders have in common is computed once: the embedded words with their dropout, and of the first layer's
+        attention queries, keys and values. All that follows is of each order's own, dropout included.
 
         Args:
             tokens: (N, T + 1) labels: [B], characters, [E], [P].
             memory: (N, S, D) from `encode`.
             orders: (K, T + 1) from `sample_permutations`.
+            asked: indices (R,) of the wanted ones among the N * K * T answers; most of the others are [P].
 
         Returns:
-            logits (N, K, T, C) for tokens[:, 1:]
+            logits (N, K, T, C) for tokens[:, 1:], or (R, C) of those that are `asked`
         """
         context = tokens[:, :-1]
-        num_orders = len(orders)
         beyond = (context == self.pad_id) | (context == self.eos_id)  # shorter words of the batch end earlier
         content_hides, query_hides = (
             (mask | beyond[:, None, None]).flatten(0, 1) for mask in attention_masks(orders.to(tokens.device))
         )
         logits = self.decode(
-            context.repeat_interleave(num_orders, 0),
+            context,
             self.decoder.project(memory),
             num_positions=context.shape[1],
             query_hides=query_hides,
             content_hides=content_hides,
+            asked=asked,
         )
-        return logits.unflatten(0, (-1, num_orders))
+        return logits if asked is not None else logits.unflatten(0, (-1, len(orders)))
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Reads pictures.
@@ -189,32 +208,101 @@ class PARSeq(nn.Module):
         Returns:
             logits (N, L + 1, C)
         """
-        self._check_refinement()
+        self._check_reading()
         num_positions = check_max_length(max_length, self.max_label_length) + 1
         memory = self.decoder.project(self.encode(images))
         begin = torch.full((len(images), 1), self.bos_id, device=images.device)
-        if self.decode_ar:
-            logits = self._read_in_turn(begin, memory, num_positions, stop_early=max_length is None)
-        else:
+        is_draft = self.refine_iters > 0  # of which nothing counts but the characters up to the end
+        if not self.decode_ar:
             logits = self.decode(begin, memory, num_positions=num_positions)
+        elif self.decoding == 'verify':
+            logits = self._read_verified(begin, memory, num_positions, to_end=is_draft or max_length is None)
+        else:
+            logits = self._read_in_turn(
+                begin, memory, num_positions, stop_early=is_draft or max_length is None, drop_ended=is_draft
+            )
         for _ in range(self.refine_iters):
             logits = self._refine(logits, begin, memory, num_positions)
         return logits
 
     def _read_in_turn(
-        self, begin: Tensor, memory: Sequence[KeysValues], num_positions: int, *, stop_early: bool
+        self, begin: Tensor, memory: Memory, num_positions: int, *, stop_early: bool, drop_ended: bool
     ) -> Tensor:
-        caches = [KVCache() for _ in self.decoder.layers]
-        token, ended, logits = begin, torch.zeros_like(begin, dtype=torch.bool), []
+        """Logits (N, L, C), character by character; zeros, which read as [E], for words dropped at their end."""
+        on_cpu = begin.device.type == 'cpu'  # elsewhere asking whether words have ended holds up the next step
+        caches = [KVCache(num_positions) for _ in self.decoder.layers]
+        rows = torch.arange(len(begin), device=begin.device)
+        token, ended, logits = begin, torch.zeros_like(begin, dtype=torch.bool), begin.new_empty(0)
         for i in range(num_positions):
-            logits.append(self.decode(token, memory, num_positions=1, start=i, caches=caches))
-            token = logits[-1].argmax(-1)
+            answer = self.decode(token, memory, num_positions=1, start=i, caches=caches)
+            if i == 0:
+                logits = answer.new_zeros(len(begin), num_positions, answer.shape[-1])
+            logits[rows, i] = answer[:, 0]
+            token = answer.argmax(-1)
             ended = ended | (token == self.eos_id)
-            if stop_early and bool(ended.all()):
+            if not stop_early or not (on_cpu or i % ASK_EVERY == ASK_EVERY - 1):
+                continue
+            num_ended = int(ended.sum())
+            if num_ended == len(ended):
                 break
-        return torch.cat(logits, 1)
+            if drop_ended and on_cpu and num_ended > WORTH_DROPPING * len(ended):
+                going = (~ended[:, 0]).nonzero()[:, 0]
+                rows, token, ended = rows[going], token[going], ended[going]
+                memory = [(keys[going], values[going]) for keys, values in memory]
+                for cache in caches:
+                    cache.keep(going)
+        if stop_early:
+            logits = logits[:, : int(self._lengths(logits.argmax(-1)).max())]
+        return logits
 
-    def _refine(self, logits: Tensor, begin: Tensor, memory: Sequence[KeysValues], num_positions: int) -> Tensor:
+    def _read_verified(self, begin: Tensor, memory: Memory, num_positions: int, *, to_end: bool) -> Tensor:
+        """The logits that `_read_in_turn` gives, by drafts that are read again as a whole until they stay the same.
+
+        A character is right if all before it are; so each pass settles at least one more, and where a pass changes
+        nothing, the draft is what reading in turn gives (Jacobi iteration: Song et al., Accelerating Feedforward
+        Computation via Parallel Nonlinear Equation Solving, ICML 2021; Stern et al., Blockwise Parallel Decoding,
+        NeurIPS 2018). The first draft reads all characters independently.
+
+        Args:
+            to_end: only logits up to the end of each word are needed.
+        """
+        rows = torch.arange(len(begin), device=begin.device)
+        future = torch.ones(num_positions, num_positions, dtype=torch.bool, device=begin.device).triu(1)
+        answer = self.decode(begin, memory, num_positions=num_positions)
+        logits, reading, width = torch.zeros_like(answer), answer.argmax(-1), num_positions
+        while len(rows):
+            if to_end:
+                width = min(int(self._lengths(reading).max()) + 1, num_positions)
+            draft = F.pad(reading, (0, max(width - reading.shape[1], 0)), value=self.eos_id)[:, :width]
+            answer = self.decode(
+                torch.cat([begin[: len(draft)], draft[:, :-1]], 1),
+                memory,
+                num_positions=width,
+                query_hides=future[:width, :width],
+                content_hides=future[:width, :width],
+            )
+            reading = answer.argmax(-1)
+            is_right = reading == draft
+            if to_end:
+                ended = (reading == self.eos_id).cumsum(1) > 0
+                is_right |= ended
+                is_right[:, -1] = ended[:, -1] | (width == num_positions)
+            else:
+                is_right[:, -1] = True  # nothing follows that it could be wrong for
+            done = is_right.all(1)
+            logits[rows, :width] = answer  # of the others, too, for they come again
+            going = (~done).nonzero()[:, 0]
+            if len(going) < len(rows):
+                rows, reading = rows[going], reading[going]
+                memory = [(keys[going], values[going]) for keys, values in memory]
+        return logits[:, : int(self._lengths(logits.argmax(-1)).max())] if to_end else logits
+
+    def _lengths(self, reading: Tensor) -> Tensor:
+        """Positions (N,) up to the first [E] and with it, all if there is none, of a reading (N, L)."""
+        ended = (reading == self.eos_id).cumsum(1) > 0
+        return (~ended).sum(1).add(1).clamp(max=reading.shape[1])
+
+    def _refine(self, logits: Tensor, begin: Tensor, memory: Memory, num_positions: int) -> Tensor:
         """Reads each character again, seeing all others of the last reading: a cloze test (Devlin et al., BERT)."""
         tokens = torch.cat([begin, logits[:, :-1].argmax(-1)], 1)
         beyond = (tokens == self.eos_id).cumsum(-1) > 0  # [E] and whatever follows is no context

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from strhub.models.base import Batch, CrossEntropySystem
 from strhub.models.parseq.model import PARSeq as Network
@@ -45,6 +46,7 @@ class PARSeq(CrossEntropySystem):
         decode_ar: bool,
         refine_iters: int,
         dropout: float,
+        decode: str = 'in_turn',
         **training: Any,
     ) -> None:
         check_permutations(perm_num, mirrored=perm_mirrored)
@@ -66,12 +68,16 @@ class PARSeq(CrossEntropySystem):
             dec_mlp_ratio=dec_mlp_ratio,
             dec_depth=dec_depth,
             decode_ar=decode_ar,
+            decode=decode,
             refine_iters=refine_iters,
             dropout=dropout,
         )
 
     def no_weight_decay(self) -> set[str]:
         return {f'model.{name}' for name in self.model.no_weight_decay()}
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.model.encoder]  # words have as many steps as characters
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
@@ -84,9 +90,16 @@ class PARSeq(CrossEntropySystem):
 
     def permutation_loss(self, images: Tensor, labels: Sequence[str], *, orders: Tensor) -> Tensor:
         """Mean loss over all tokens predicted in the given reading orders, (K, L + 2), see `sample_permutations`."""
-        tokens = self.encode(labels)
-        logits = self.model.decode_permuted(tokens, self.model.encode(images), orders)  # (N, K, L + 1, C)
+        return self.loss_of(self.model.encode(images), labels, orders=orders)
+
+    def loss_of(self, memory: Tensor, labels: Sequence[str], *, orders: Tensor) -> Tensor:
+        """`permutation_loss` of pictures that are encoded, memory (N, S, D)."""
+        tokens = self.encode(labels, device='cpu')  # where it is known, without waiting for a GPU, what is asked
         targets = tokens[:, None, 1:].repeat(1, len(orders), 1)
         # The end is learnt left to right, and right to left from nothing but [B]; other orders only repeat the former.
         targets[:, 2:] = targets[:, 2:].where(targets[:, 2:] != self.tokenizer.eos_id, self.tokenizer.pad_id)
-        return self.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1))
+        asked = (targets.flatten() != self.tokenizer.pad_id).nonzero()[:, 0]
+        targets = targets.flatten()[asked]
+        tokens, targets, asked = (x.to(self.device, non_blocking=True) for x in (tokens, targets, asked))
+        logits = self.model.decode_permuted(tokens, memory, orders, asked=asked)
+        return F.cross_entropy(logits, targets)

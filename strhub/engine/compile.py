@@ -1,0 +1,28 @@
+"""The switch for torch.compile: it fuses what a network does one operation at a time, and says so where it cannot."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from strhub.engine.errors import sentence
+from strhub.models.base import BaseSystem
+
+log = logging.getLogger(__name__)
+
+
+def compile_parts(system: BaseSystem, device: torch.device) -> bool:
+    """Has the parts of the network that gain by it compiled when they are first used, for `device`.
+
+    Where torch finds no compiler, a sentence is logged, nothing is changed, and False returned. Copies of the system,
+    as averaging makes them, are not compiled; names of parameters stay the same.
+    """
+    try:
+        torch.compile(torch.neg)(torch.zeros(1, device=device))
+    except Exception as error:  # what is missing is told by many kinds of them
+        log.warning('compile=true: torch cannot compile here (%s); going on without', sentence(error))
+        return False
+    for part in system.compilable():
+        part.compile()
+    return True
