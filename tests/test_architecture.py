@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from strhub.models.zoo import create_model
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
@@ -18,6 +21,18 @@ DOORS = [path.name for path in sorted(ROOT.glob('*.py'))]
 OPTIONAL = {'hydra', 'omegaconf', 'lmdb', 'cv2', 'rapidfuzz', 'rich', 'tensorboard', 'ray', 'onnx', 'gradio', 'fvcore'}
 OPTIONAL |= {'pyarrow', 'scipy'}
 OF_LIGHTNING = {'rich', 'scipy'}  # which imports them where they are installed
+# What takes longer to import than a picture takes to be read: for training, and what it imports in its turn.
+OF_TRAINING = {
+    'lightning',
+    'pytorch_lightning',
+    'torchmetrics',
+    'timm',
+    'torchvision',
+    'matplotlib',
+    'pandas',
+    'sklearn',
+}
+OF_TRAINING |= {'sympy', 'torch._dynamo', 'torch._inductor'}
 
 
 def floor(module: str) -> float:
@@ -28,7 +43,7 @@ def floor(module: str) -> float:
         return 3
     parts = module.split('.')
     if parts[1:2] == ['models']:
-        is_upper = parts[-1] == 'system' or (len(parts) == 3 and parts[2] not in ('modules', *model_packages()))
+        is_upper = parts[-1] == 'system' or (len(parts) == 3 and parts[2] not in ('modules', 'vit', *model_packages()))
         return 2 if is_upper else 1
     return 1 if parts[1:2] == ['data'] else 0
 
@@ -105,9 +120,10 @@ for module in sys.argv[1:]:
 @pytest.mark.parametrize(
     ('statement', 'unwanted'),
     [
-        ('import strhub', {'torch', 'timm', 'lightning'}),
-        ('import strhub.__main__', {'torch', 'timm', 'lightning'}),
-        ('import strhub.models.zoo', OPTIONAL - OF_LIGHTNING),
+        ('import strhub', {'torch', 'numpy', 'PIL', 'yaml'} | OF_TRAINING | OPTIONAL),
+        ('import strhub.__main__', {'torch', 'numpy', 'PIL', 'yaml'} | OF_TRAINING | OPTIONAL),
+        ('import strhub.models.zoo', OF_TRAINING | OPTIONAL),
+        ('import strhub.models.base', OPTIONAL - OF_LIGHTNING),
         ('import strhub.data.module', {'timm'} | OPTIONAL - OF_LIGHTNING),
     ],
 )
@@ -115,3 +131,23 @@ def test_optional_packages_stay_out(statement: str, unwanted: set[str]) -> None:
     code = f'{statement}\nimport sys\nprint(*sys.modules)'
     loaded = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not unwanted & set(loaded.split())
+
+
+def test_reading_a_picture_imports_nothing_of_training(tmp_path: Path) -> None:
+    """Each model is read with from a checkpoint of its own, all in one process."""
+    picture = ROOT / 'demo_images/01.jpg'
+    checkpoints = []
+    for name in ('parseq-tiny', 'vitstr', 'crnn-tiny'):
+        system = create_model(name, **({'embed_dim': 48} if name == 'vitstr' else {}))
+        checkpoints.append(tmp_path / f'{name}.ckpt')
+        torch.save({'state_dict': system.state_dict(), 'hyper_parameters': dict(system.hparams)}, checkpoints[-1])
+    code = (
+        'import sys\nfrom strhub.engine.read import main\n'
+        'for checkpoint in sys.argv[2:]:\n    main([checkpoint, "--images", sys.argv[1], "--device", "cpu"])\n'
+        'print(*sys.modules)'
+    )
+    command = [sys.executable, '-c', code, str(picture), *map(str, checkpoints)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    *readings, modules = done.stdout.splitlines()
+    assert [reading.startswith(f'{picture}: ') for reading in readings] == [True] * len(checkpoints)
+    assert not (OF_TRAINING | OPTIONAL) & set(modules.split())

@@ -14,8 +14,9 @@ import torch
 
 from strhub.cores import cores
 from strhub.engine.errors import USAGE
-from strhub.models.base import BaseSystem
-from strhub.models.utils import load_from_checkpoint, parse_model_args
+from strhub.models.reader import Reader
+from strhub.models.utils import parse_model_args
+from strhub.models.zoo import load_reader
 
 OVERRIDE = re.compile(r'[A-Za-z_]\w*(:[A-Za-z]+)?=')
 FILE_SUFFIX = re.compile(r'\.[A-Za-z]\w*$')
@@ -128,7 +129,7 @@ def _is_override(word: str) -> bool:
     return match is not None and not is_file_name and not Path(word).exists()
 
 
-def load_system(checkpoint: str, overrides: Sequence[str], *, device: torch.device) -> BaseSystem:
-    """The system of a checkpoint on `device`, ready to read."""
-    system = load_from_checkpoint(checkpoint, **parse_model_args(overrides))
-    return system.eval().to(device)
+def load_system(checkpoint: str, overrides: Sequence[str], *, device: torch.device) -> Reader:
+    """The model of a checkpoint on `device`, ready to read."""
+    reader = load_reader(checkpoint, **parse_model_args(overrides))
+    return reader.eval().to(device)

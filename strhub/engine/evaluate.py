@@ -30,7 +30,7 @@ from strhub.engine.predictions import Judged, PredictionWriter
 from strhub.engine.read import Reading, read_batch, read_words
 from strhub.engine.results import append, as_record, results_path, table
 from strhub.metrics import Score
-from strhub.models.base import BaseSystem
+from strhub.models.reader import Recogniser
 from strhub.models.utils import parse_model_args
 from strhub.tokenizer import CharsetAdapter
 
@@ -53,7 +53,7 @@ Groups = dict[str, list[str]]  # the names of the sets that share a table
 
 
 def evaluate(
-    system: BaseSystem,
+    system: Recogniser,
     loaders: Mapping[str, DataLoader],
     *,
     charset: str,
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def _read(
-    system: BaseSystem, images: Tensor, unreadable: Sequence[int], *, detailed: bool
+    system: Recogniser, images: Tensor, unreadable: Sequence[int], *, detailed: bool
 ) -> tuple[list[str], list[float], list[Reading]]:
     """Texts, confidences and, if they are wanted, all that is known; an object for each character takes its time.
 
@@ -111,7 +111,7 @@ def _read(
 
 
 def judging_charset(
-    system: BaseSystem, *, cased: bool = False, punctuated: bool = False, is_chosen: bool = False
+    system: Recogniser, *, cased: bool = False, punctuated: bool = False, is_chosen: bool = False
 ) -> str:
     """Digits and lower case, with upper case and punctuation if asked for.
 
@@ -213,7 +213,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _data(system: BaseSystem, charset: str, arguments: Namespace) -> SceneTextDataModule:
+def _data(system: Recogniser, charset: str, arguments: Namespace) -> SceneTextDataModule:
     normalize, remove = arguments.normalize_unicode, arguments.remove_whitespace
     return SceneTextDataModule(
         arguments.data_root,

@@ -21,7 +21,7 @@ from strhub.engine.commandline import Parser, load_system, positive
 from strhub.engine.devices import pick_device
 from strhub.engine.errors import door
 from strhub.engine.images import find_some, load_batches, open_named
-from strhub.models.base import BaseSystem
+from strhub.models.reader import Recogniser
 from strhub.tokenizer import CTCTokenizer
 
 EXAMPLES = """\
@@ -65,7 +65,7 @@ class Reading:
 
 
 def read_images(
-    system: BaseSystem, images: Sequence[Image.Image], *, top_k: int = 0, rotation: float = 0
+    system: Recogniser, images: Sequence[Image.Image], *, top_k: int = 0, rotation: float = 0
 ) -> list[Reading]:
     """Reads pictures of words in one batch.
 
@@ -81,7 +81,7 @@ def read_images(
     return read_batch(system, torch.stack([transform(image) for image in images]), top_k=top_k)
 
 
-def read_batch(system: BaseSystem, images: Tensor, *, top_k: int = 0) -> list[Reading]:
+def read_batch(system: Recogniser, images: Tensor, *, top_k: int = 0) -> list[Reading]:
     """Reads images (N, 3, H, W) in [-1, 1]; see `read_images`."""
     probs = system.probabilities(images).cpu()
     texts, characters, ends = system.tokenizer.decode(probs, split_end=True)
@@ -97,12 +97,12 @@ def read_batch(system: BaseSystem, images: Tensor, *, top_k: int = 0) -> list[Re
     return readings
 
 
-def read_words(system: BaseSystem, images: Tensor) -> tuple[list[str], list[float]]:
+def read_words(system: Recogniser, images: Tensor) -> tuple[list[str], list[float]]:
     """The texts and confidences of `read_batch` alone, which need only a small part of its time."""
     return system.tokenizer.decode_words(system.probabilities(images))
 
 
-def _alternatives(system: BaseSystem, probs: Tensor, top_k: int) -> Alternatives:
+def _alternatives(system: Recogniser, probs: Tensor, top_k: int) -> Alternatives:
     """The `top_k` most probable characters of each place in the text; probs (L, C) of one picture."""
     tokenizer = system.tokenizer
     if isinstance(tokenizer, CTCTokenizer):
@@ -123,7 +123,7 @@ def _alternatives(system: BaseSystem, probs: Tensor, top_k: int) -> Alternatives
 
 
 def read_paths(
-    system: BaseSystem, paths: Iterable[Path], *, batch_size: int, top_k: int = 0, rotation: float = 0
+    system: Recogniser, paths: Iterable[Path], *, batch_size: int, top_k: int = 0, rotation: float = 0
 ) -> Iterator[tuple[Path, Reading | UnreadablePictureError]]:
     """Reads any number of files in their order; what cannot be read comes out as its error."""
     transform = get_transform(system.hparams['img_size'], rotation=rotation)

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from strhub.models.base import BaseSystem
+from strhub.models.reader import Recogniser
 
 # Which axis of a parameter counts what. A new model adds its own here; tests/models/test_registry.py asks for them.
 CHARACTERS = {  # a row per class; the weights of a character follow it to its new place
@@ -73,7 +72,7 @@ class Report:
 
 
 def load_weights(
-    system: BaseSystem,
+    system: Recogniser,
     state_dict: Mapping[str, Tensor],
     *,
     hparams: Mapping[str, Any] | None = None,
@@ -165,6 +164,8 @@ def _by_patch(
         return None, 'has another shape'
     if before == after:
         return value, ''
+    from timm.layers import resample_abs_pos_embed  # seconds, which few weights need
+
     resized = resample_abs_pos_embed(value.float(), list(after), list(before), num_prefix_tokens=prefix)
     return resized.to(fresh), f'{before[0]} x {before[1]} patches -> {after[0]} x {after[1]}'
 

@@ -11,12 +11,12 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from timm.optim import param_groups_weight_decay
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from strhub.metrics import Score
+from strhub.models.reader import Recogniser, check_sizes
 from strhub.tokenizer import BaseTokenizer, CharsetAdapter, CTCTokenizer, Tokenizer
 
 Batch = tuple[Tensor, list[str]]  # images (N, 3, H, W) in [-1, 1] and their labels
@@ -25,7 +25,7 @@ Batch = tuple[Tensor, list[str]]  # images (N, 3, H, W) in [-1, 1] and their lab
 REFERENCE_BATCH_SIZE = 256
 
 
-class BaseSystem(pl.LightningModule, ABC):
+class BaseSystem(Recogniser, pl.LightningModule, ABC):
     """What every model of the hub shares.
 
     A subclass names its network's hyper-parameters in its own constructor, forwards the others as `**training` to this
@@ -46,8 +46,6 @@ class BaseSystem(pl.LightningModule, ABC):
         ValueError: a hyper-parameter that does not exist or makes no sense.
     """
 
-    model: nn.Module
-
     def __init__(
         self,
         *,
@@ -65,10 +63,7 @@ class BaseSystem(pl.LightningModule, ABC):
     ) -> None:
         if unknown:
             raise ValueError(f'{name} has no hyper-parameter {", ".join(map(repr, unknown))}: check the spelling')
-        if len(img_size) != 2 or min(img_size) < 1:
-            raise ValueError(f'img_size is {img_size}: give [height, width] in pixels, e.g. [32, 128]')
-        if max_label_length < 1:
-            raise ValueError(f'max_label_length is {max_label_length}: give at least 1')
+        check_sizes(img_size, max_label_length)
         if batch_size < 1:
             raise ValueError(f'batch_size is {batch_size}: give at least 1')
         if not (0 < lr < math.inf and 0 <= weight_decay < math.inf):
@@ -87,27 +82,9 @@ class BaseSystem(pl.LightningModule, ABC):
         self._val_score = Score()
         self._val_loss = self._val_numel = 0.0
 
-    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Logits (N, L, C) of images (N, 3, H, W) in [-1, 1]; at most `max_length` characters."""
-        return self.model(images, max_length)
-
     @abstractmethod
     def forward_logits_loss(self, images: Tensor, labels: Sequence[str]) -> tuple[Tensor, Tensor, int]:
         """Validation: logits (N, L, C), their mean loss, and over how many terms the mean was taken."""
-
-    @torch.inference_mode()
-    def probabilities(self, images: Tensor) -> Tensor:
-        """What reading gives to each class, (N, L, C) float32, of images (N, 3, H, W) in [-1, 1] on any device."""
-        was_training = self.training
-        self.eval()
-        try:
-            return self(images.to(self.device)).float().softmax(-1)
-        finally:
-            self.train(was_training)
-
-    def read(self, images: Tensor) -> tuple[list[str], list[Tensor]]:
-        """Texts of images (N, 3, H, W) in [-1, 1] and probabilities of their characters; see `tokenizer.decode`."""
-        return self.tokenizer.decode(self.probabilities(images))
 
     # Training
 
@@ -123,6 +100,8 @@ class BaseSystem(pl.LightningModule, ABC):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser gets: parameters with and without weight decay; a group may have an `lr` of its own."""
+        from timm.optim import param_groups_weight_decay  # seconds, which only training needs
+
         return param_groups_weight_decay(self, self.weight_decay, no_weight_decay_list=self.no_weight_decay())
 
     def lr_scale(self) -> float:
@@ -159,9 +138,8 @@ class BaseSystem(pl.LightningModule, ABC):
 
     def score(self, logits: Tensor, labels: Sequence[str]) -> Score:
         """Judges the greedy reading of logits (N, L, C) in the charset of the test."""
-        texts, probs = self.tokenizer.decode(logits.float().softmax(-1))
-        texts = [self.charset_adapter(text) for text in texts]
-        return Score.of(texts, labels, [float(p.prod()) for p in probs])
+        texts, confidences = self.tokenizer.decode_words(logits.float().softmax(-1))
+        return Score.of([self.charset_adapter(text) for text in texts], labels, confidences)
 
     def on_validation_epoch_start(self) -> None:
         self._val_score = Score()
@@ -190,8 +168,8 @@ class CrossEntropySystem(BaseSystem):
     def __init__(self, *, charset_train: str, **training: Any) -> None:
         super().__init__(tokenizer=Tokenizer(charset_train), charset_train=charset_train, **training)
 
-    def encode(self, labels: Sequence[str]) -> Tensor:
-        """Ids (N, L) of labels: [B], characters, [E], [P].
+    def encode(self, labels: Sequence[str], *, device: torch.device | str | None = None) -> Tensor:
+        """Ids (N, L) of labels: [B], characters, [E], [P]; by default on the model's device.
 
         Raises:
             ValueError: no labels, or one that the network cannot read.
@@ -202,7 +180,7 @@ class CrossEntropySystem(BaseSystem):
                 f'label {longest!r} has {len(longest)} characters and the model was made for at most '
                 f'{limit}: leave it out, or make the model with a larger max_label_length'
             )
-        return self.tokenizer.encode(labels, self.device)
+        return self.tokenizer.encode(labels, self.device if device is None else device)
 
     def forward_logits_loss(self, images: Tensor, labels: Sequence[str]) -> tuple[Tensor, Tensor, int]:
         targets = self.encode(labels)[:, 1:]  # nothing predicts [B]

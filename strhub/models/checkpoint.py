@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from strhub.models.reader import Recogniser
 
 ACCEPTED = 'give a .ckpt of Lightning, published weights (.pt) or .safetensors'
 LEGACY_MAGIC = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # what torch.save wrote before torch 1.6
@@ -72,7 +73,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, _state_dict(path, content), _hparams(path, hparams))
 
 
-def save_safetensors(system: pl.LightningModule, path: str | Path) -> None:
+def save_safetensors(system: Recogniser, path: str | Path) -> None:
     """Writes the weights and hyper-parameters of a system, all that `load_from_checkpoint` needs."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in system.state_dict().items()}
     save_file(tensors, str(path), metadata={'format': 'pt', 'hparams': json.dumps(dict(system.hparams))})

@@ -291,7 +291,7 @@ def test_results_are_kept_beside_the_checkpoint(tiny_crnn, right, tmp_path, caps
 
 def test_results_of_published_weights_go_to_outputs(tiny_crnn, right, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('strhub.engine.commandline.load_from_checkpoint', lambda *args, **kwargs: tiny_crnn)
+    monkeypatch.setattr('strhub.engine.commandline.load_reader', lambda *args, **kwargs: tiny_crnn)
     assert run(capsys, 'pretrained=crnn', '--sets', right)[0] == 0
     assert Path('outputs/crnn.results.txt').is_file()
 

@@ -175,9 +175,9 @@ def test_parameters_of_the_model_may_stand_anywhere(parseq_checkpoint, words, ca
     seen = []
     from strhub.engine import commandline
 
-    load = commandline.load_from_checkpoint
+    load = commandline.load_reader
     monkeypatch.setattr(
-        commandline, 'load_from_checkpoint', lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[-1]
+        commandline, 'load_reader', lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[-1]
     )
     argv = [parseq_checkpoint, '--json', '--images', '1.png', '2.png']
     argv.insert([0, 1, 4, 5][place], override)

@@ -13,7 +13,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from strhub.models.base import BaseSystem
-from strhub.models.zoo import MODELS, config_dir, create_model, hparams, load_from_checkpoint, save_safetensors
+from strhub.models.zoo import (
+    MODELS,
+    config_dir,
+    create_model,
+    hparams,
+    load_from_checkpoint,
+    load_reader,
+    save_safetensors,
+)
 from strhub.tokenizer import CTCTokenizer
 
 LABELS = ['Read', 'Me!', '2', 'day']
@@ -143,6 +151,47 @@ def test_saves_and_loads(name: str, way: str, tmp_path: Path) -> None:
     else:
         loaded = copy.deepcopy(system)
     assert_same(loaded, system)
+
+
+@every_model
+def test_a_reader_reads_as_its_system(name: str, tmp_path: Path) -> None:
+    system = make(name, charset_test='abc')
+    save_safetensors(system, tmp_path / 'model.safetensors')
+    height, width = system.hparams.img_size
+    for overrides in ({}, {'charset_test': 'xyz'}, {'charset_train': system.hparams.charset_train[::-1]}):
+        reader = load_reader(tmp_path / 'model.safetensors', **overrides)
+        same = load_from_checkpoint(tmp_path / 'model.safetensors', **overrides)
+        assert not isinstance(reader, pl.LightningModule)
+        assert dict(reader.hparams) == dict(same.hparams)
+        assert reader.state_dict().keys() == same.state_dict().keys()
+        assert not any(tensor.is_meta for tensor in (*reader.parameters(), *reader.buffers()))
+        pictures = images(2, (height, width))
+        torch.testing.assert_close(reader.probabilities(pictures), same.probabilities(pictures), rtol=0, atol=0)
+        assert reader.read(pictures)[0] == same.read(pictures)[0]
+    wider = load_reader(tmp_path / 'model.safetensors', img_size=[height, width + 64])
+    assert wider.probabilities(images(1, (height, width + 64))).isfinite().all()
+
+
+def test_readers_refuse_what_systems_refuse(tmp_path: Path) -> None:
+    path = tmp_path / 'model.safetensors'
+    save_safetensors(make('parseq'), path)
+    for wrong in (
+        *({'refine': 1}, {'refine_iters': -1}, {'embed_dim': 96}, {'img_size': [30, 128]}, {'max_label_length': 0}),
+        *({'charset_test': 'aa'}, {'charset_train': ''}, {'name': 'crnn'}, {'decode_ar': 'perhaps'}),
+    ):
+        messages = []
+        for load in (load_from_checkpoint, load_reader):
+            with pytest.raises(ValueError, match=r'.') as error:
+                load(path, **wrong)
+            messages.append(str(error.value))
+        assert messages[0] == messages[1]
+
+
+def test_a_reader_of_half_precision_computes_in_single(tmp_path: Path) -> None:
+    system = make('crnn')
+    torch.save({key: value.half() for key, value in system.model.state_dict().items()}, tmp_path / 'half.pt')
+    reader = load_reader(tmp_path / 'half.pt', **{**system.hparams})
+    assert {parameter.dtype for parameter in reader.parameters()} == {torch.float32}
 
 
 def assert_same(loaded: BaseSystem, system: BaseSystem) -> None:

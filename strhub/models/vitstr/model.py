@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from strhub.models.modules import check_heads, check_images, check_max_length, check_patches
+from strhub.models.vit import VisionTransformer
 
 
 class ViTSTR(VisionTransformer):
@@ -51,12 +51,15 @@ class ViTSTR(VisionTransformer):
             depth=12,
             num_heads=num_heads,
             mlp_ratio=4,
-            num_classes=num_classes,
+            class_token=True,
         )
+        self.head = nn.Linear(embed_dim, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
         self.img_size = (img_size[0], img_size[1])
         self.max_label_length = max_label_length
 
-    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:  # type: ignore[override]  # a reader's
+    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Logits (N, L + 1, C) of images (N, 3, H, W) in [-1, 1]; L = `max_length`, by default the longest word's."""
         check_images(images, self.img_size)
         num_positions = check_max_length(max_length, self.max_label_length) + 1
