@@ -13,6 +13,7 @@ from typing import NoReturn
 import torch
 
 from strhub.cores import cores
+from strhub.engine.compile import compile_parts
 from strhub.engine.errors import USAGE
 from strhub.models.reader import Reader
 from strhub.models.utils import parse_model_args
@@ -20,6 +21,9 @@ from strhub.models.zoo import load_reader
 
 OVERRIDE = re.compile(r'[A-Za-z_]\w*(:[A-Za-z]+)?=')
 FILE_SUFFIX = re.compile(r'\.[A-Za-z]\w*$')
+
+# Options that may be written as in training: name -> value -> what is meant, '' for what is so anyway.
+SWITCHES = {'compile': {'true': '--compile', 'false': ''}, 'precision': {'32-true': '--precision=32'}}
 
 OVERRIDES_HELP = 'parameters of the model, e.g. refine_iters=2 or decode_ar:bool=false; they may stand anywhere'
 
@@ -49,12 +53,23 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('overrides', nargs='*', metavar='name=value', help=OVERRIDES_HELP)
         self.add_argument('--batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
         self.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, mps; auto takes the fastest there is')
+        self.add_argument(
+            '--precision', choices=('32', 'bf16'), default='32', help='bf16 is faster where the device computes in it'
+        )
+        self.add_argument(
+            '--compile', action='store_true', help='the network first, which takes a minute (torch.compile)'
+        )
         self.add_argument('--rotation', type=finite, default=0, metavar='DEGREES', help='turn each picture first')
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parses `argv` (default: the command line); `.overrides` are those of the model, wherever they stood."""
         words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
-        arguments = self.parse_intermixed_args([canonical(word) for word in words])
+        switches = [word for word in overrides if word.partition('=')[0] in SWITCHES]
+        overrides = [word for word in overrides if word not in switches]
+        words += [
+            SWITCHES[name].get(value, f'--{name}={value}') for name, _, value in (w.partition('=') for w in switches)
+        ]
+        arguments = self.parse_intermixed_args([canonical(word) for word in words if word])
         # What else stands among the positionals is no override, so say so in our own words.
         if arguments.overrides:
             self.error(
@@ -129,7 +144,11 @@ def _is_override(word: str) -> bool:
     return match is not None and not is_file_name and not Path(word).exists()
 
 
-def load_system(checkpoint: str, overrides: Sequence[str], *, device: torch.device) -> Reader:
-    """The model of a checkpoint on `device`, ready to read."""
-    reader = load_reader(checkpoint, **parse_model_args(overrides))
-    return reader.eval().to(device)
+def load_system(arguments: argparse.Namespace, *, device: torch.device) -> Reader:
+    """The model that the arguments of a `Parser` name, on `device`, ready to read."""
+    reader = load_reader(arguments.checkpoint, **parse_model_args(arguments.overrides))
+    reader.bf16 = arguments.precision == 'bf16'
+    reader.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if arguments.compile:
+        compile_parts(reader, device)
+    return reader

@@ -7,12 +7,12 @@ import logging
 import torch
 
 from strhub.engine.errors import sentence
-from strhub.models.base import BaseSystem
+from strhub.models.reader import Recogniser
 
 log = logging.getLogger(__name__)
 
 
-def compile_parts(system: BaseSystem, device: torch.device) -> bool:
+def compile_parts(system: Recogniser, device: torch.device) -> bool:
     """Has the parts of the network that gain by it compiled when they are first used, for `device`.
 
     Where torch finds no compiler, a sentence is logged, nothing is changed, and False returned. Copies of the system,

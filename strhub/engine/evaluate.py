@@ -256,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = pick_device(arguments.device)
     groups, paths, notes = _choose(arguments)
 
-    system = load_system(arguments.checkpoint, arguments.overrides, device=device)
+    system = load_system(arguments, device=device)
     charset = judging_charset(
         system, cased=arguments.cased, punctuated=arguments.punctuation, is_chosen=chooses_charset
     )

@@ -163,7 +163,7 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse(argv)
     paths = find_some(arguments.images)
-    system = load_system(arguments.checkpoint, arguments.overrides, device=pick_device(arguments.device))
+    system = load_system(arguments, device=pick_device(arguments.device))
     total = failed = 0
     for path, reading in read_paths(
         system, paths, batch_size=arguments.batch_size, top_k=arguments.topk, rotation=arguments.rotation

@@ -25,6 +25,10 @@ Batch = tuple[Tensor, list[str]]  # images (N, 3, H, W) in [-1, 1] and their lab
 REFERENCE_BATCH_SIZE = 256
 
 
+# In these the fused optimiser would unscale gradients itself, which leaves none to clip.
+UNSCALING = '16', '16-mixed'
+
+
 class BaseSystem(Recogniser, pl.LightningModule, ABC):
     """What every model of the hub shares.
 
@@ -114,7 +118,8 @@ class BaseSystem(Recogniser, pl.LightningModule, ABC):
         groups = self.parameter_groups()
         for group in groups:
             group['lr'] = scale * group.get('lr', self.lr)
-        optimizer = AdamW(groups, lr=scale * self.lr, weight_decay=self.weight_decay)
+        fused = self.trainer.precision not in UNSCALING  # all weights in one pass over the memory
+        optimizer = AdamW(groups, lr=scale * self.lr, weight_decay=self.weight_decay, fused=fused or None)
         schedule = OneCycleLR(
             optimizer,
             max_lr=[group['lr'] for group in groups],

@@ -20,6 +20,7 @@ class Recogniser(nn.Module):
 
     model: nn.Module  # (N, 3, H, W) -> logits (N, L, C)
     tokenizer: BaseTokenizer
+    bf16 = False  # whether it reads in bfloat16, where its device computes in that
     if TYPE_CHECKING:
 
         @property
@@ -35,7 +36,10 @@ class Recogniser(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            return self(images.to(next(self.model.parameters()).device)).float().softmax(-1)
+            device = next(self.model.parameters()).device
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                logits = self(images.to(device, non_blocking=True))
+            return logits.float().softmax(-1)
         finally:
             self.train(was_training)
 

@@ -42,7 +42,7 @@ SMALL: dict[str, Any] = {
     'perm_forward': True,
     'perm_mirrored': True,
     'decode_ar': True,
-    'decode': 'in_turn',
+    'decode': 'auto',
     'refine_iters': 1,
     'dropout': 0.1,
     'batch_size': 4,
@@ -235,9 +235,9 @@ def ends_of(logits: Tensor) -> list[int]:
     return [row.index(0) + 1 if 0 in row else len(row) for row in logits.argmax(-1).tolist()]
 
 
-@pytest.mark.parametrize('decode', ['in_turn', 'verify'])
+@pytest.mark.parametrize('decode', ['auto', 'in_turn', 'verify'])
 @given(seed=st.integers(0, 999), end=st.floats(-2, 4), dec_depth=st.sampled_from([1, 2]), count=st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_reading_is_greedy(decode, seed, end, dec_depth, count):
     generator = torch.Generator().manual_seed(seed)
     network = small(dec_depth=dec_depth, refine_iters=0, decode=decode).model.double()
@@ -320,7 +320,7 @@ def test_refinement_of_several_layers_is_refused(pictures):
         ({'perm_num': 0}, 'perm_num is 0'),
         ({'perm_num': 5}, 'perm_num is 5.*perm_mirrored'),
         ({'refine_iters': -1}, 'refine_iters is -1'),
-        ({'decode': 'beam'}, "decode is 'beam'.*in_turn or verify"),
+        ({'decode': 'beam'}, "decode is 'beam'.*auto, in_turn or verify"),
         ({'dropuot': 0.1}, 'dropuot'),
     ],
 )

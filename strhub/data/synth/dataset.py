@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # A CTC network reads nothing for tens of thousands of pictures, and the harder they are the longer; short clean words
 # bring it over that.
-WARMUP = 60_000
+WARMUP = 40_000
 MAX_REDRAWS = 100
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from strhub.data.labels import LabelRules
 from strhub.data.transforms import get_transform
 from strhub.engine.bench.options import Options
+from strhub.engine.compile import compile_parts
 from strhub.engine.configure import key_of
 from strhub.models import zoo
 from strhub.models.base import BaseSystem
@@ -79,11 +80,8 @@ def prepare(system: BaseSystem, options: Options) -> BaseSystem:
     system.eval().to(options.device)
     if options.channels_last:
         system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return compiled(system) if options.compile else system
-
-
-def compiled(system: BaseSystem) -> BaseSystem:
-    system.model.compile()
+    if options.compile:
+        compile_parts(system, options.device)
     return system
 
 

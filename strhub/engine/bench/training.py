@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from strhub.data.synth.words import WordSource
 from strhub.engine import fit
 from strhub.engine.bench.options import OF_STEPS, Case, Options
-from strhub.engine.bench.subjects import build_system, compiled
+from strhub.engine.bench.subjects import build_system
+from strhub.engine.compile import compile_parts
 from strhub.engine.configure import key_of
 from strhub.engine.devices import share_cores
 from strhub.models.base import BaseSystem
@@ -87,7 +88,7 @@ def measure_steps(settings: Mapping[str, Any], words: Sequence[str], case: Case,
     data = {'train_dataloaders': Repeated(system, case, options.seed)} if is_random else {'datamodule': data_of(chosen)}
     stopwatch = Stopwatch(system, options)
     if options.compile:
-        system = compiled(system)
+        compile_parts(system, options.device)
     trainer = pl.Trainer(
         accelerator=chosen['trainer']['accelerator'],
         devices=[options.device.index or 0] if on_gpu else 1,

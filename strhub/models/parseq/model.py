@@ -22,8 +22,10 @@ from strhub.models.parseq.permutations import attention_masks
 from strhub.models.vit import VisionTransformer
 
 Memory = Sequence[KeysValues]  # of each decoder layer
-DECODINGS = 'in_turn', 'verify'
+DECODINGS = 'auto', 'in_turn', 'verify'
+FEW = 4  # pictures; up to here a processor reads a draft again sooner than it takes the steps, of more the other way
 ASK_EVERY = 8  # steps, whether all words have ended, where the answer has to be waited for
+SPARE = 2  # positions that are read beyond the end of the longest draft
 WORTH_DROPPING = 0.25  # share of words that have ended by which the others are moved together
 
 
@@ -41,8 +43,9 @@ class PARSeq(nn.Module):
         embed_dim: D, width of encoder and decoder.
         dec_depth: decoder layers; more than one excludes refinement.
         decode_ar: read character by character instead of all at once. May be changed at any time.
-        decode: how character by character is done: in_turn, one after another; or verify, by drafts that are read again
-            until nothing changes, with the same result. May be changed at any time, as `decoding`.
+        decode: how character by character is done: in_turn, one after another; verify, by drafts that are read again
+            until nothing changes, with the same result; or auto, what is faster for a trained network. May be changed
+            at any time, as `decoding`.
         refine_iters: how often the reading is gone over again, each character from all the others. May be changed at
             any time.
         dropout: in the decoder.
@@ -66,7 +69,7 @@ class PARSeq(nn.Module):
         dec_mlp_ratio: float = 4,
         dec_depth: int = 1,
         decode_ar: bool = True,
-        decode: str = 'in_turn',
+        decode: str = 'auto',
         refine_iters: int = 1,
         dropout: float = 0.1,
     ) -> None:
@@ -110,9 +113,14 @@ class PARSeq(nn.Module):
         encoder = {f'encoder.{name}' for name in self.encoder.no_weight_decay()}
         return encoder | {'pos_queries', 'text_embed.embedding.weight'}
 
+    @property
+    def static_part(self) -> nn.Module:
+        """What computes the same each time; the decoder takes as many steps as there are characters."""
+        return self.encoder
+
     def _check_reading(self) -> None:
         if self.decoding not in DECODINGS:
-            raise ValueError(f'decode is {self.decoding!r}: give {" or ".join(DECODINGS)}')
+            raise ValueError(f'decode is {self.decoding!r}: give {", ".join(DECODINGS[:-1])} or {DECODINGS[-1]}')
         if self.refine_iters < 0:
             raise ValueError(f'refine_iters is {self.refine_iters}: give 0 or more')
         depth = len(self.decoder.layers)
@@ -126,7 +134,7 @@ class PARSeq(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Memory (N, S, D) of images (N, 3, H, W)."""
         check_images(images, self.img_size)
-        return self.encoder.forward_features(images)
+        return self.encoder(images)
 
     def decode(
         self,
@@ -215,7 +223,7 @@ class PARSeq(nn.Module):
         is_draft = self.refine_iters > 0  # of which nothing counts but the characters up to the end
         if not self.decode_ar:
             logits = self.decode(begin, memory, num_positions=num_positions)
-        elif self.decoding == 'verify':
+        elif self._verifies(images):
             logits = self._read_verified(begin, memory, num_positions, to_end=is_draft or max_length is None)
         else:
             logits = self._read_in_turn(
@@ -224,6 +232,11 @@ class PARSeq(nn.Module):
         for _ in range(self.refine_iters):
             logits = self._refine(logits, begin, memory, num_positions)
         return logits
+
+    def _verifies(self, images: Tensor) -> bool:
+        return self.decoding == 'verify' or (
+            self.decoding == 'auto' and (images.device.type != 'cpu' or len(images) <= FEW)
+        )
 
     def _read_in_turn(
         self, begin: Tensor, memory: Memory, num_positions: int, *, stop_early: bool, drop_ended: bool
@@ -268,33 +281,43 @@ class PARSeq(nn.Module):
         """
         rows = torch.arange(len(begin), device=begin.device)
         future = torch.ones(num_positions, num_positions, dtype=torch.bool, device=begin.device).triu(1)
-        answer = self.decode(begin, memory, num_positions=num_positions)
-        logits, reading, width = torch.zeros_like(answer), answer.argmax(-1), num_positions
+        caches = [KVCache(num_positions) for _ in self.decoder.layers]
+        logits = torch.zeros_like(answer := self.decode(begin, memory, num_positions=num_positions))
+        tokens = torch.cat([begin, answer.argmax(-1)], 1)  # [B] and the draft
+        start, width = 0, num_positions
         while len(rows):
             if to_end:
-                width = min(int(self._lengths(reading).max()) + 1, num_positions)
-            draft = F.pad(reading, (0, max(width - reading.shape[1], 0)), value=self.eos_id)[:, :width]
+                width = min(int(self._lengths(tokens[:, 1:]).max()) + SPARE, num_positions)
             answer = self.decode(
-                torch.cat([begin[: len(draft)], draft[:, :-1]], 1),
+                tokens[:, start:width],
                 memory,
-                num_positions=width,
-                query_hides=future[:width, :width],
-                content_hides=future[:width, :width],
+                num_positions=width - start,
+                start=start,
+                query_hides=future[start:width, :width],
+                content_hides=future[start:width, :width],
+                caches=caches,
             )
-            reading = answer.argmax(-1)
+            logits[rows, start:width] = answer
+            draft, reading = tokens[:, start + 1 : width + 1], answer.argmax(-1)
             is_right = reading == draft
             if to_end:
                 ended = (reading == self.eos_id).cumsum(1) > 0
                 is_right |= ended
-                is_right[:, -1] = ended[:, -1] | (width == num_positions)
-            else:
-                is_right[:, -1] = True  # nothing follows that it could be wrong for
-            done = is_right.all(1)
-            logits[rows, :width] = answer  # of the others, too, for they come again
-            going = (~done).nonzero()[:, 0]
+                is_right[:, -1] = ended[:, -1]
+            is_right[:, -1] |= width == num_positions  # nothing follows that it could be wrong for
+            tokens[:, start + 1 : width + 1] = reading
+            going = (~is_right.all(1)).nonzero()[:, 0]
+            if len(going) == 0:
+                break
+            # Where a character was wrong, its place has now the right one, and what was read up to there stays.
+            start += int(is_right[going].cumprod(1).sum(1).min()) + 1
+            for cache in caches:
+                cache.length = start
             if len(going) < len(rows):
-                rows, reading = rows[going], reading[going]
+                rows, tokens = rows[going], tokens[going]
                 memory = [(keys[going], values[going]) for keys, values in memory]
+                for cache in caches:
+                    cache.keep(going)
         return logits[:, : int(self._lengths(logits.argmax(-1)).max())] if to_end else logits
 
     def _lengths(self, reading: Tensor) -> Tensor:

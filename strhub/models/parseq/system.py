@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from strhub.models.base import Batch, CrossEntropySystem
 from strhub.models.parseq.model import PARSeq as Network
@@ -46,7 +46,7 @@ class PARSeq(CrossEntropySystem):
         decode_ar: bool,
         refine_iters: int,
         dropout: float,
-        decode: str = 'in_turn',
+        decode: str = 'auto',
         **training: Any,
     ) -> None:
         check_permutations(perm_num, mirrored=perm_mirrored)
@@ -75,9 +75,6 @@ class PARSeq(CrossEntropySystem):
 
     def no_weight_decay(self) -> set[str]:
         return {f'model.{name}' for name in self.model.no_weight_decay()}
-
-    def compilable(self) -> list[nn.Module]:
-        return [self.model.encoder]  # words have as many steps as characters
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
