@@ -6,6 +6,7 @@ import pytest
 import torch
 from parity import golden, images
 from published import assert_same_logits, assert_same_state, assert_same_step, system_of
+from torch import Tensor
 
 from strhub.models.base import BaseSystem
 from strhub.models.trba.model import TRBA as Network  # noqa: N811
@@ -99,6 +100,8 @@ def test_every_picture_starts_from_the_same_fiducials() -> None:
 @pytest.mark.parametrize(('max_length', 'positions'), [(None, 7), (0, 1), (2, 3), (6, 7), (99, 7)])
 def test_max_length_limits_the_characters(max_length: int | None, positions: int) -> None:
     network, pictures = small(), torch.rand(2, 3, 32, 64)
+    with torch.no_grad():
+        network.Prediction.generator.bias[0] -= 100  # no word ever ends
     logits = network(pictures, max_length)
     assert logits.shape == (2, positions, 13)
     torch.testing.assert_close(logits, network(pictures)[:, :positions])
@@ -106,7 +109,7 @@ def test_max_length_limits_the_characters(max_length: int | None, positions: int
 
 def test_teacher_forcing_with_its_own_answer_is_greedy_reading() -> None:
     network, pictures = small(), torch.rand(2, 3, 32, 64)
-    greedy = network(pictures)
+    greedy = network(pictures, 6)
     begin = torch.full((2, 1), 11)
     inputs = torch.cat([begin, greedy[:, :-1, :11].argmax(-1)], 1)
     torch.testing.assert_close(network(pictures, inputs=inputs), greedy)
@@ -140,6 +143,56 @@ def test_begin_and_padding_never_reach_the_text(single_systems: dict[str, BaseSy
     assert [len(p) - len(text) for text, p in zip(texts, probs, strict=True)] == [1, 1]
 
 
+def plain_head(head: Attention, memory: Tensor, num_steps: int, inputs: Tensor | None = None) -> Tensor:
+    """The attention head by its definition: one-hot characters, everything anew in each step."""
+    cell, outputs = head.attention_cell, []
+    state = carried = memory.new_zeros(len(memory), head.hidden_size)
+    previous = torch.full((len(memory),), head.bos_id)
+    for i in range(num_steps):
+        if inputs is not None:
+            previous = inputs[:, i]
+        known = torch.nn.functional.one_hot(previous, head.generator.out_features).to(memory.dtype)
+        energy = cell.score(torch.tanh(cell.i2h(memory) + cell.h2h(state)[:, None]))  # (N, S, 1)
+        context = (energy.softmax(1) * memory).sum(1)
+        state, carried = cell.rnn(torch.cat([context, known @ head.char_embeddings.weight], 1), (state, carried))
+        outputs.append(head.generator(state))
+        previous = outputs[-1][:, : head.bos_id].argmax(1)
+    return torch.stack(outputs, 1)
+
+
+@pytest.mark.parametrize('is_forced', [True, False])
+@pytest.mark.parametrize('num_steps', [1, 2, 9])
+def test_head_is_the_plain_definition(num_steps: int, is_forced: bool) -> None:
+    torch.manual_seed(num_steps)
+    head = Attention(6, 10, 13, bos_id=11).double()
+    memory = torch.randn(4, 5, 6, dtype=torch.float64, requires_grad=True)
+    inputs = torch.randint(13, (4, num_steps)) if is_forced else None
+    found, expected = head(memory, num_steps, inputs), plain_head(head, memory, num_steps, inputs)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    learnt = [memory, *head.parameters()]
+    weights = torch.randn_like(found)
+    gradients = [torch.autograd.grad((logits * weights).sum(), learnt) for logits in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-11)
+
+
+def test_reading_stops_where_the_last_word_ends() -> None:
+    torch.manual_seed(54)
+    head = Attention(6, 10, 5, bos_id=3)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(4)
+        head.generator.bias[0] += 1
+    memory = torch.randn(6, 5, 6) * 3
+    whole = head(memory, 20)
+    ids = whole[..., :3].argmax(-1).tolist()
+    ended = [row.index(0) + 1 if 0 in row else 20 for row in ids]
+    assert len(set(ended)) > 2, 'the words are of no use for this test'
+    for count in range(1, 7):
+        stopped = head(memory[:count], 20, stop_early=True)
+        assert stopped.shape[1] == max(ended[:count])
+        torch.testing.assert_close(stopped, whole[:count, : stopped.shape[1]])
+
+
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
@@ -158,6 +211,6 @@ def test_impossible_sizes_are_refused(options: dict[str, object], reason: str) -
 @pytest.mark.parametrize('img_size', [[32, 8], [32, 100], [47, 64], [64, 128]])
 def test_other_picture_sizes_are_read(img_size: list[int]) -> None:
     network = small(img_size=img_size)
-    assert network(torch.rand(2, 3, *img_size)).shape == (2, 7, 13)
+    assert network(torch.rand(2, 3, *img_size), 6).shape == (2, 7, 13)
     with pytest.raises(ValueError, match=r'expected images'):
         network(torch.rand(2, 3, img_size[0], img_size[1] + 1))

@@ -71,13 +71,15 @@ class TRBA(Stages):
 
         Args:
             images: pictures in [-1, 1].
-            max_length: characters to read at most, L - 1 (default and limit: `max_label_length`).
+            max_length: characters to read at most, L - 1 (limit: `max_label_length`). Without it reading stops when
+                every word has ended, so that there may be fewer positions.
             inputs: (N, L) ids for teacher forcing, beginning with [B]; they set L.
         """
         memory = self.encode(images)
         if inputs is not None:
             return self.Prediction(memory, inputs.shape[1], inputs)
-        return self.Prediction(memory, check_max_length(max_length, self.max_label_length) + 1)
+        num_steps = check_max_length(max_length, self.max_label_length) + 1
+        return self.Prediction(memory, num_steps, stop_early=max_length is None)
 
 
 class TRBC(Stages):

@@ -1,13 +1,19 @@
 """The attention head of TRBA: an LSTM looks at the columns again for each character (Bahdanau et al., ICLR 2015)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-State = tuple[Tensor, Tensor]
+# Asking a GPU whether all words have ended makes it wait, which costs more than a few steps too many.
+ASK_EVERY = 8
+EOS = 0  # class of the end of a word
 
 
 class AttentionCell(nn.Module):
-    """One step: weighs the columns by the state so far, then moves the state on."""
+    """One step: weighs the columns by the state so far, then moves the state on.
+
+    All that follows from a state alone is asked of it by one product, `questions`.
+    """
 
     def __init__(self, input_size: int, hidden_size: int, embed_size: int) -> None:
         super().__init__()
@@ -16,12 +22,42 @@ class AttentionCell(nn.Module):
         self.score = nn.Linear(hidden_size, 1, bias=False)
         self.rnn = nn.LSTMCell(input_size + embed_size, hidden_size)
 
-    def forward(self, state: State, memory: Tensor, keys: Tensor, embedding: Tensor) -> tuple[State, Tensor]:
-        """Returns the next state and the weights (N, S) of memory (N, S, D); `keys` is `i2h(memory)`."""
-        energy = self.score(torch.tanh(keys + self.h2h(state[0])[:, None])).squeeze(2)  # (N, S)
-        weights = energy.softmax(1)
-        context = (weights[:, None] @ memory).squeeze(1)  # (N, D)
-        return self.rnn(torch.cat([context, embedding], 1), state), weights
+    def spoken(self, embeddings: Tensor) -> Tensor:
+        """What each class (C, E) adds to the gates of the step after it, (C, 4H)."""
+        # In full precision: its gradient sums over all characters of a batch.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            weight = self.rnn.weight_ih[:, -embeddings.shape[1] :]
+            return F.linear(embeddings, weight, self.rnn.bias_ih + self.rnn.bias_hh)
+
+    def questions(self, *heads: nn.Linear) -> tuple[Tensor, Tensor]:
+        """A linear layer's weight and bias: a state's share in the next gates (4H) and its query (H), then `heads`."""
+        weights = [self.rnn.weight_hh, *(layer.weight for layer in (self.h2h, *heads))]
+        biases = [torch.zeros_like(self.rnn.bias_hh), *(layer.bias for layer in (self.h2h, *heads))]
+        return torch.cat(weights), torch.cat(biases)  # the bias of the gates is in `spoken`
+
+    def forward(
+        self, answers: Tensor, carried: Tensor, memory: Tensor, keys: Tensor, spoken: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Moves on.
+
+        Args:
+            answers: (N, 5H or more) of the last state to `questions`.
+            carried: (N, H) the LSTM's cell.
+            memory: (N, S, D) columns.
+            keys: (N, S, H) `i2h(memory)`.
+            spoken: (N, 4H) what the last character adds to the gates.
+
+        Returns:
+            the next state and cell, each (N, H)
+        """
+        size = self.rnn.hidden_size
+        recurrent, query = answers[:, : 4 * size], answers[:, 4 * size : 5 * size]
+        energy = (keys + query[:, None]).tanh() @ self.score.weight[0]  # (N, S)
+        context = (energy.softmax(1)[:, None] @ memory).squeeze(1)  # (N, D)
+        gates = F.linear(context, self.rnn.weight_ih[:, : memory.shape[-1]]) + recurrent + spoken
+        enter, forget, _, leave = gates.sigmoid().chunk(4, 1)
+        carried = forget * carried + enter * gates[:, 2 * size : 3 * size].tanh()
+        return leave * carried.tanh(), carried
 
 
 class Attention(nn.Module):
@@ -38,24 +74,51 @@ class Attention(nn.Module):
         self.generator = nn.Linear(hidden_size, num_classes)
         self.char_embeddings = nn.Embedding(num_classes, hidden_size)
 
-    def forward(self, memory: Tensor, num_steps: int, inputs: Tensor | None = None) -> Tensor:
+    def forward(
+        self, memory: Tensor, num_steps: int, inputs: Tensor | None = None, *, stop_early: bool = False
+    ) -> Tensor:
         """Reads `num_steps` positions.
 
         Args:
             memory: (N, S, D) columns.
             num_steps: L.
             inputs: (N, L) ids that precede each position, for teacher forcing; None feeds back the most probable ones.
+            stop_early: leave out the positions that no word reaches; not with `inputs`.
         """
-        N = memory.shape[0]  # noqa: N806
         keys = self.attention_cell.i2h(memory)
-        state = (memory.new_zeros(N, self.hidden_size), memory.new_zeros(N, self.hidden_size))
-        previous = memory.new_full((N,), self.bos_id, dtype=torch.long)
-        logits = []
+        spoken = self.attention_cell.spoken(self.char_embeddings.weight)
+        carried = spoken.new_zeros(len(memory), self.hidden_size)
+        if inputs is None:
+            return self._read(memory, keys, spoken, carried, num_steps, stop_early=stop_early)
+        weight, bias = self.attention_cell.questions()
+        answers, states = F.linear(carried, weight, bias), []  # the first state is zero, as the cell
+        for known in F.embedding(inputs[:, :num_steps], spoken).unbind(1):
+            state, carried = self.attention_cell(answers, carried, memory, keys, known)
+            answers = F.linear(state, weight, bias)
+            states.append(state)
+        return self.generator(torch.stack(states, 1))
+
+    def _read(
+        self, memory: Tensor, keys: Tensor, spoken: Tensor, carried: Tensor, num_steps: int, *, stop_early: bool
+    ) -> Tensor:
+        """Logits (N, L, C), where each step hears what the one before it said."""
+        ask_every = 1 if memory.device.type == 'cpu' else ASK_EVERY
+        weight, bias = self.attention_cell.questions(self.generator)
+        answers, logits = F.linear(carried, weight, bias), []  # the first state is zero, as the cell
+        previous = torch.full((len(memory),), self.bos_id, device=memory.device)
+        ended = torch.zeros_like(previous, dtype=torch.bool)
         for i in range(num_steps):
-            if inputs is not None:
-                previous = inputs[:, i]
-            state, _ = self.attention_cell(state, memory, keys, self.char_embeddings(previous))
-            logits.append(self.generator(state[0]))
-            if inputs is None:
-                previous = logits[-1][:, : self.bos_id].argmax(1)
-        return torch.stack(logits, 1)
+            state, carried = self.attention_cell(answers, carried, memory, keys, spoken[previous])
+            answers = F.linear(state, weight, bias)
+            logits.append(answers[:, 5 * self.hidden_size :])
+            previous = logits[-1][:, : self.bos_id].argmax(1)
+            if stop_early:
+                ended = ended | (previous == EOS)
+                if i % ask_every == ask_every - 1 and bool(ended.all()):
+                    break
+        joined = torch.stack(logits, 1)
+        if not stop_early:
+            return joined
+        ends = joined[..., : self.bos_id].argmax(-1) == EOS
+        lengths = torch.where(ends.any(1), ends.int().argmax(1) + 1, ends.shape[1])
+        return joined[:, : int(lengths.max())]

@@ -40,7 +40,7 @@ class LocalizationNetwork(nn.Module):
             layers += [
                 nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
                 nn.BatchNorm2d(out_channels),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
                 nn.MaxPool2d(2) if out_channels < 512 else nn.AdaptiveAvgPool2d(1),
             ]
             in_channels = out_channels
@@ -56,6 +56,7 @@ class LocalizationNetwork(nn.Module):
             self.localization_fc2.bias.copy_(first_guess(num_fiducial).flatten())
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)  # poolings are several times faster
         features = self.conv(images).flatten(1)  # (N, 512)
         return self.localization_fc2(self.localization_fc1(features)).unflatten(1, (-1, 2))
 
