@@ -73,8 +73,12 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, memory: Tensor, *, hidden: Tensor, padding: Tensor) -> Tensor:
-        """x (N, L, D) reads memory (N, S, D) except where hidden (N, L, S), and itself except for padding (N, 1, L)."""
+        """x (N, L, D) reads memory (N, S, D) except where hidden (N, L, S), and itself except for padding (N, 1, L).
+
+        Where all N are the same, one of them is enough.
+        """
         if self.self_attn is not None:
+            x = x.expand(len(memory), -1, -1)
             x = self.norm1(x + self.dropout(self.self_attn(x, self.self_attn.keys_values(x), hidden=padding)))
         x = self.norm2(x + self.dropout(self.multihead_attn(x, self.multihead_attn.keys_values(memory), hidden=hidden)))
         inner = self.linear2(self.dropout(self.activation(self.linear1(x))))

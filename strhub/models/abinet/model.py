@@ -92,16 +92,20 @@ class Language(nn.Module):
 
     def forward(self, probs: Tensor, lengths: Tensor) -> Opinion:
         """Characters as probabilities (N, L, C), of which the first `lengths` (N,), end included, are a word."""
+        features = self.think(probs, lengths)
+        return Opinion(features, self.cls(features))
+
+    def think(self, probs: Tensor, lengths: Tensor) -> Tensor:
+        """The features (N, L, D) of the opinion on those characters."""
         if self.detach:
             probs = probs.detach()
         memory = self.token_encoder(self.proj(probs))
-        queries = self.pos_encoder(torch.zeros_like(memory))
+        queries = self.pos_encoder(torch.zeros_like(memory[:1]))  # the same for all words
         positions = torch.arange(probs.shape[1], device=probs.device)
         # A word of one position would leave its only query nothing to read.
         padding = positions >= lengths.clamp(min=2)[:, None, None]  # (N, 1, L)
         itself = positions == positions[:, None]  # (L, L)
-        features = self.model(queries, memory, hidden=padding | itself, padding=padding)
-        return Opinion(features, self.cls(features))
+        return self.model(queries, memory, hidden=padding | itself, padding=padding)
 
 
 class Alignment(nn.Module):
@@ -216,7 +220,12 @@ class ABINet(nn.Module):
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Logits (N, L, C) of images (N, 3, H, W); L = max_length + 1, at most max_label_length + 1."""
         length = check_max_length(max_length, self.max_label_length) + 1
-        return self.stages(images).alignment[-1].logits[:, :length]
+        check_images(images, self.img_size)
+        vision = belief = self.vision(images)
+        for _ in range(self.iter_size):
+            thought = self.language.think(belief.logits.softmax(-1), belief.lengths)
+            belief = self.alignment(thought, vision.features)
+        return belief.logits[:, :length]
 
     def stages(self, images: Tensor) -> Stages:
         """The opinions that lead to the logits: the last alignment has them."""
