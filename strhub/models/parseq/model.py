@@ -223,7 +223,7 @@ class PARSeq(nn.Module):
         is_draft = self.refine_iters > 0  # of which nothing counts but the characters up to the end
         if not self.decode_ar:
             logits = self.decode(begin, memory, num_positions=num_positions)
-        elif self._verifies(images):
+        elif self._verifies(len(images), images.device):
             logits = self._read_verified(begin, memory, num_positions, to_end=is_draft or max_length is None)
         else:
             logits = self._read_in_turn(
@@ -233,10 +233,11 @@ class PARSeq(nn.Module):
             logits = self._refine(logits, begin, memory, num_positions)
         return logits
 
-    def _verifies(self, images: Tensor) -> bool:
-        return self.decoding == 'verify' or (
-            self.decoding == 'auto' and (images.device.type != 'cpu' or len(images) <= FEW)
-        )
+    def _verifies(self, num_pictures: int, device: torch.device) -> bool:
+        if self.decoding != 'auto':
+            return self.decoding == 'verify'
+        # All logits of all words up to the longest one, as steps give them, drafts give for one word only.
+        return num_pictures == 1 or (self.refine_iters > 0 and (num_pictures <= FEW or device.type != 'cpu'))
 
     def _read_in_turn(
         self, begin: Tensor, memory: Memory, num_positions: int, *, stop_early: bool, drop_ended: bool
