@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 PRETRAINED = 'pretrained='
 
 T = TypeVar('T')
-Sizes = Callable[[str], tuple[BaseTokenizer, dict[str, int]]]
 
 
 def _tokens(charset: str) -> tuple[BaseTokenizer, dict[str, int]]:
@@ -67,6 +66,17 @@ def _ctc(charset: str) -> tuple[BaseTokenizer, dict[str, int]]:
     return tokenizer, {'num_classes': len(tokenizer)}
 
 
+# Network -> of a charset the tokenizer, and what the network takes from that, by the names of its arguments.
+SIZES: dict[str, Callable[[str], tuple[BaseTokenizer, dict[str, int]]]] = {
+    'PARSeq': _tokens,
+    'ABINet': _classes,
+    'CRNN': _ctc,
+    'TRBA': _classes_and_begin,
+    'TRBC': _ctc,
+    'ViTSTR': _classes,
+}
+
+
 @dataclass(frozen=True)
 class Entry:
     """All that is needed to use a model; its hyper-parameters are in configs/experiment/<name>.yaml.
@@ -74,35 +84,35 @@ class Entry:
     Attributes:
         system: module and class, imported when the model is first used; its network has the same name, in model.py
             beside it.
-        sizes: charset -> tokenizer, and what the network takes from it, by the names of its arguments.
         weights: the published file, whose name ends in the first digits of its SHA-256; None where there is none.
     """
 
     system: str
-    sizes: Sizes
     weights: str | None = None
 
     def load_class(self) -> type[BaseSystem]:
         module, _, name = self.system.partition(':')
         return getattr(import_module(module), name)
 
-    def load_network(self) -> type[nn.Module]:
+    def load_reader(self, hparams: Mapping[str, Any]) -> Reader:
+        """What reads as `load_class()(**hparams)`."""
         module, _, name = self.system.partition(':')
-        return getattr(import_module(f'{module.rpartition(".")[0]}.model'), name)
+        network = getattr(import_module(f'{module.rpartition(".")[0]}.model'), name)
+        return Reader(network, *SIZES[name](hparams['charset_train']), hparams)
 
 
 MODELS = {
-    'parseq': Entry('strhub.models.parseq.system:PARSeq', _tokens, 'parseq-bb5792a6.pt'),
-    'parseq-tiny': Entry('strhub.models.parseq.system:PARSeq', _tokens, 'parseq_tiny-e7a21b54.pt'),
-    'parseq-patch16-224': Entry('strhub.models.parseq.system:PARSeq', _tokens, 'parseq_small_patch16_224-fcf06f5a.pt'),
-    'abinet': Entry('strhub.models.abinet.system:ABINet', _classes, 'abinet-1d1e373e.pt'),
-    'abinet-sv': Entry('strhub.models.abinet.system:ABINet', _classes),
-    'abinet-lm': Entry('strhub.models.abinet.system:ABINet', _classes),
-    'crnn': Entry('strhub.models.crnn.system:CRNN', _ctc, 'crnn-679d0e31.pt'),
-    'crnn-tiny': Entry('strhub.models.crnn.system:CRNN', _ctc),
-    'trba': Entry('strhub.models.trba.system:TRBA', _classes_and_begin, 'trba-cfaed284.pt'),
-    'trbc': Entry('strhub.models.trba.system:TRBC', _ctc),
-    'vitstr': Entry('strhub.models.vitstr.system:ViTSTR', _classes, 'vitstr-26d0fcf4.pt'),
+    'parseq': Entry('strhub.models.parseq.system:PARSeq', 'parseq-bb5792a6.pt'),
+    'parseq-tiny': Entry('strhub.models.parseq.system:PARSeq', 'parseq_tiny-e7a21b54.pt'),
+    'parseq-patch16-224': Entry('strhub.models.parseq.system:PARSeq', 'parseq_small_patch16_224-fcf06f5a.pt'),
+    'abinet': Entry('strhub.models.abinet.system:ABINet', 'abinet-1d1e373e.pt'),
+    'abinet-sv': Entry('strhub.models.abinet.system:ABINet'),
+    'abinet-lm': Entry('strhub.models.abinet.system:ABINet'),
+    'crnn': Entry('strhub.models.crnn.system:CRNN', 'crnn-679d0e31.pt'),
+    'crnn-tiny': Entry('strhub.models.crnn.system:CRNN'),
+    'trba': Entry('strhub.models.trba.system:TRBA', 'trba-cfaed284.pt'),
+    'trbc': Entry('strhub.models.trba.system:TRBC'),
+    'vitstr': Entry('strhub.models.vitstr.system:ViTSTR', 'vitstr-26d0fcf4.pt'),
 }
 
 
@@ -122,11 +132,7 @@ def build(hparams: Mapping[str, Any]) -> BaseSystem:
 
 def build_reader(hparams: Mapping[str, Any]) -> Reader:
     """Makes what reads as the system that `build` makes of `hparams`, without being one."""
-
-    def make(entry: Entry, arguments: dict[str, Any]) -> Reader:
-        return Reader(entry.load_network(), *entry.sizes(arguments['charset_train']), arguments)
-
-    return _make(hparams, make)
+    return _make(hparams, lambda entry, arguments: entry.load_reader(arguments))
 
 
 def _make(hparams: Mapping[str, Any], make: Callable[[Entry, dict[str, Any]], T]) -> T:
