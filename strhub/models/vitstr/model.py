@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strhub.models.modules import check_heads, check_images, check_max_length, check_patches
-from strhub.models.vit import VisionTransformer
+from strhub.models.vit import Block, VisionTransformer
 
 
 class ViTSTR(VisionTransformer):
@@ -63,6 +66,24 @@ class ViTSTR(VisionTransformer):
         """Logits (N, L + 1, C) of images (N, 3, H, W) in [-1, 1]; L = `max_length`, by default the longest word's."""
         check_images(images, self.img_size)
         num_positions = check_max_length(max_length, self.max_label_length) + 1
-        tokens = self.forward_features(images)
+        tokens = self.patch_embed(images)
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1)
+        *blocks, last = self.blocks
+        tokens = tokens + self.pos_embed
+        for block in blocks:
+            tokens = block(tokens)
         # The class token stands where other models have [B]: nothing is predicted there.
-        return self.head(tokens[:, 1 : num_positions + 1])
+        return self.head(self.norm(some_tokens(cast(Block, last), tokens, slice(1, num_positions + 1))))
+
+
+def some_tokens(block: Block, tokens: Tensor, wanted: slice) -> Tensor:
+    """What a block makes of the wanted ones among tokens (N, S, D); for the last block, whose others nobody reads."""
+    x = block.norm1(tokens)
+    attention, width = block.attn, tokens.shape[-1]
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    queries = F.linear(x[:, wanted], weight[:width], bias[:width]).unflatten(-1, (attention.num_heads, -1))
+    keys, values = F.linear(x, weight[width:], bias[width:]).unflatten(-1, (2, attention.num_heads, -1)).unbind(2)
+    attended = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (queries, keys, values)))
+    x = tokens[:, wanted] + attention.proj(attended.transpose(1, 2).flatten(2))
+    return x + block.mlp(block.norm2(x))
