@@ -9,7 +9,6 @@ from typing import Literal, overload
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 RESERVED = ('[E]', '[B]', '[P]')  # end, beginning (blank in CTC), padding
 
@@ -71,6 +70,12 @@ class _Words:
     lengths: np.ndarray
     ends: np.ndarray
     has_end: np.ndarray
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    """(N, L) long; one tensor made at once, for one a row takes ten times as long."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=torch.long)
 
 
 class BaseTokenizer(ABC):
@@ -195,8 +200,7 @@ class Tokenizer(BaseTokenizer):
         self.eos_id, self.bos_id, self.pad_id = (self._ids[token] for token in RESERVED)
 
     def encode(self, labels: Sequence[str], device: torch.device | str | None = None) -> Tensor:
-        rows = [torch.tensor([self.bos_id, *ids, self.eos_id]) for ids in self._encode_all(labels)]
-        return pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(device)
+        return _padded([[self.bos_id, *ids, self.eos_id] for ids in self._encode_all(labels)], self.pad_id).to(device)
 
     def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
         is_end = ids == self.eos_id
@@ -221,8 +225,7 @@ class CTCTokenizer(BaseTokenizer):
         self.blank_id = self._ids[self.BLANK]
 
     def encode(self, labels: Sequence[str], device: torch.device | str | None = None) -> Tensor:
-        rows = [torch.tensor(ids, dtype=torch.long) for ids in self._encode_all(labels)]
-        return pad_sequence(rows, batch_first=True, padding_value=self.blank_id).to(device)
+        return _padded(self._encode_all(labels), self.blank_id).to(device)
 
     def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
         """A character is a run of equal frames; its probability is the run's, so that all together give the path's."""

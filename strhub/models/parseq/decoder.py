@@ -9,7 +9,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strhub.models.modules import Attention, KeysValues, KVCache
+from strhub.models.modules import Attention, Dropout, KeysValues, KVCache
 
 
 class DecoderLayer(nn.Module):
@@ -28,7 +28,7 @@ class DecoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim)
         self.norm_q = nn.LayerNorm(embed_dim)
         self.norm_c = nn.LayerNorm(embed_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

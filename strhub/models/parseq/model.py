@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strhub.models.modules import (
+    Dropout,
     KeysValues,
     KVCache,
     check_heads,
@@ -101,7 +102,7 @@ class PARSeq(nn.Module):
         self.head = nn.Linear(embed_dim, num_tokens - 2)
         self.text_embed = TokenEmbedding(num_tokens, embed_dim)
         self.pos_queries = nn.Parameter(torch.empty(1, max_label_length + 1, embed_dim))  # + 1: [E]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self._check_reading()
 
         for part in (self.decoder, self.head, self.text_embed):  # the encoder has initialised itself
