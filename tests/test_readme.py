@@ -69,6 +69,8 @@ def run(folder: Path, command: str) -> str:
 def test_command(command: str, workspace: Path) -> None:
     if command.startswith('./train.py') and 'ckpt_path' not in command:
         command += f' {FEW_STEPS}'
+    if command.startswith('./bench.py'):
+        command += ' min_run_time=0.001 warmup=0 threads=1'
     command = re.sub('^strhub', f'{sys.executable} -m strhub', command)
     run(workspace, command)
 

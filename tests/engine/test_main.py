@@ -48,7 +48,7 @@ def test_no_command_shows_the_usage_and_fails(capsys):
     assert 'usage: strhub COMMAND' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('script', ['test.py', 'read.py'])
+@pytest.mark.parametrize('script', ['test.py', 'read.py', 'bench.py'])
 def test_a_python_without_the_packages_is_told_so(script):
     command = [sys.executable, '-S', script, 'x.ckpt']  # -S: only the standard library
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

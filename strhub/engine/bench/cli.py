@@ -146,14 +146,17 @@ def start(config: DictConfig, words: Sequence[str]) -> None:
     bench(config, words)
 
 
-def without_plus(word: str) -> str:
-    """+train=true means train=true, though the key is there."""
-    return word.removeprefix('+') if key_of(word) in MODES else word
+def spelled(words: Sequence[str]) -> list[str]:
+    """The words for Hydra: +train=true means train=true, and compared models may have keys that the default has not."""
+    words = [word.removeprefix('+') if key_of(word) in MODES else word for word in words]
+    if not any(key_of(word) == 'compare' for word in words):
+        return words
+    return ['++' + word if word.startswith('model.') else word for word in words]
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> None:
     """`./bench.py [model=NAME] [key=value …]`"""
-    words = [without_plus(word) for word in (sys.argv[1:] if argv is None else argv)]
+    words = spelled(sys.argv[1:] if argv is None else argv)
     check_added(words)
     run(partial(start, words=words), words, CONFIG)

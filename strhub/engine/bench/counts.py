@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
@@ -36,6 +37,7 @@ FUSED_ATTENTION = tuple(
         '_scaled_dot_product_fused_attention_overrideable',
     )
 )
+IN_PLACE_LOGIC = '__ior__', '__iand__', '__ixor__'
 # Operators of which fvcore counts nothing and there is nothing to count: element by element, moving, picking, pooling.
 # A trailing _ marks the variant in place.
 UNCOUNTED = (
@@ -49,7 +51,7 @@ UNCOUNTED = (
     'select sigmoid sign silu sin slice softmax sort split split_with_sizes sqrt square squeeze stack sub sum '
     'swapaxes swapdims t take_along_dim tanh tensor_split tile to topk transpose tril triu type_as unbind '
     'unflatten unfold unsafe_chunk unsqueeze view view_as where zeros zeros_like '
-    '__and__ __or__ __xor__ _log_softmax _softmax _unsafe_view'
+    '__and__ __iand__ __ior__ __ixor__ __or__ __xor__ _log_softmax _softmax _unsafe_view'
 )
 
 
@@ -73,6 +75,15 @@ class Reader(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images, self.max_length)
+
+
+class Traceable(TorchFunctionMode):
+    """Puts a tensor in place of the bool in `tensor |= bool`, which torch computes and its tracer has no name for."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, '__name__', '') in IN_PLACE_LOGIC and len(args) == 2 and isinstance(args[1], bool):
+            args = args[0], torch.tensor(args[1], device=args[0].device)
+        return func(*args, **(kwargs or {}))
 
 
 def count(network: nn.Module, images: Tensor, *, max_length: int | None = None, depth: int = 2) -> Counts:
@@ -99,7 +110,7 @@ def count(network: nn.Module, images: Tensor, *, max_length: int | None = None, 
         for analysis in (flops, activations):
             analysis.tracer_warnings('none')
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        with torch.no_grad():
+        with torch.no_grad(), Traceable():
             total = int(flops.total())
             report_unknown(flops)
             table = flop_count_table(flops, max_depth=depth, activations=activations, show_param_shapes=False)

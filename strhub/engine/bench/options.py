@@ -106,7 +106,7 @@ def read_options(settings: Mapping[str, Any], words: Sequence[str]) -> Options:
         max_length=None if settings['max_length'] is None else _number('max_length', settings['max_length']),
         bf16=PRECISIONS[precision],
         compile=_flag(settings, 'compile'),
-        channels_last=trains if settings['channels_last'] is None else _flag(settings, 'channels_last'),
+        channels_last=_flag(settings, 'channels_last'),
         seconds=seconds,
         warmup=_number('warmup', settings['warmup'], least=0),
         depth=_number('depth', settings['depth']),

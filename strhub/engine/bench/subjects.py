@@ -78,11 +78,16 @@ def changes(settings: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]
 def prepare(system: BaseSystem, options: Options) -> BaseSystem:
     """On the device, ready to read."""
     system.eval().to(options.device)
+    lay_out(system, options)
+    return system
+
+
+def lay_out(system: BaseSystem, options: Options) -> None:
+    """As the options have it: channels last, compiled."""
     if options.channels_last:
         system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if options.compile:
-        compile_parts(system, options.device)
-    return system
+    if options.compile and not compile_parts(system, options.device):
+        raise ValueError('compile=true: torch cannot compile here, as said above, so there is nothing to measure')
 
 
 def check_lengths(system: BaseSystem, options: Options) -> None:

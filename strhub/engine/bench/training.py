@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from strhub.data.synth.words import WordSource
 from strhub.engine import fit
 from strhub.engine.bench.options import OF_STEPS, Case, Options
-from strhub.engine.bench.subjects import build_system
-from strhub.engine.compile import compile_parts
+from strhub.engine.bench.subjects import build_system, lay_out
 from strhub.engine.configure import key_of
 from strhub.engine.devices import share_cores
 from strhub.models.base import BaseSystem
@@ -83,12 +82,9 @@ def measure_steps(settings: Mapping[str, Any], words: Sequence[str], case: Case,
     warnings.filterwarnings('ignore', '.*no `val_dataloader`')  # nothing is validated
     share_cores(chosen)
     system = build_system(chosen, [*words, f'model.batch_size={case.batch_size}'], options)
-    if options.channels_last:
-        system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = {'train_dataloaders': Repeated(system, case, options.seed)} if is_random else {'datamodule': data_of(chosen)}
     stopwatch = Stopwatch(system, options)
-    if options.compile:
-        compile_parts(system, options.device)
+    lay_out(system, options)
     trainer = pl.Trainer(
         accelerator=chosen['trainer']['accelerator'],
         devices=[options.device.index or 0] if on_gpu else 1,
