@@ -20,7 +20,7 @@ DOORS = [path.name for path in sorted(ROOT.glob('*.py'))]
 # Packages that come with an extra: each is imported only by the modules whose job needs it.
 OPTIONAL = {'hydra', 'omegaconf', 'lmdb', 'cv2', 'rapidfuzz', 'rich', 'tensorboard', 'ray', 'onnx', 'gradio', 'fvcore'}
 OPTIONAL |= {'pyarrow', 'scipy', 'matplotlib'}
-OF_LIGHTNING = {'rich', 'scipy'}  # which imports them where they are installed
+OF_LIGHTNING = {'rich', 'scipy', 'matplotlib'}  # which imports them where they are installed
 # What takes longer to import than a picture takes to be read: for training, and what it imports in its turn.
 OF_TRAINING = {
     'lightning',
