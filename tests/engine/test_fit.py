@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
@@ -305,6 +306,25 @@ def test_averaged_weights_are_validated_and_saved(small: list[str]) -> None:
     last = load_from_checkpoint(run_dir() / 'checkpoints' / 'last.ckpt')
     for name, tensor in averaged.state_dict().items():
         torch.testing.assert_close(tensor, last.state_dict()[name], msg=name)
+
+
+@pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed', 'bf16-true'])
+def test_gradients_are_clipped_in_every_precision(small: list[str], precision: str) -> None:
+    norms: list[float] = []
+
+    class Norms(pl.Callback):
+        def on_before_zero_grad(self, trainer: pl.Trainer, system: pl.LightningModule, optimizer: Any) -> None:
+            grads = [p.grad.float() for p in system.parameters() if p.grad is not None]
+            if grads:
+                norms.append(float(torch.nn.utils.get_total_norm(grads)))
+
+    build = fit_module.build_trainer
+    clip = 0.01
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module, 'build_trainer', lambda s, f, callbacks: build(s, f, [*callbacks, Norms()]))
+        fit(compose([*small, f'trainer.precision={precision}', f'trainer.gradient_clip_val={clip}']))
+    assert norms
+    assert max(norms) == pytest.approx(clip, rel=0.02)
 
 
 def test_fit_is_a_function(small: list[str], tmp_path: Path) -> None:

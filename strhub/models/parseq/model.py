@@ -306,7 +306,8 @@ class PARSeq(nn.Module):
                 ended = (reading == self.eos_id).cumsum(1) > 0
                 is_right |= ended
                 is_right[:, -1] = ended[:, -1]
-            is_right[:, -1] |= width == num_positions  # nothing follows that it could be wrong for
+            if width == num_positions:
+                is_right[:, -1] = True  # nothing follows that it could be wrong for
             tokens[:, start + 1 : width + 1] = reading
             going = (~is_right.all(1)).nonzero()[:, 0]
             if len(going) == 0:
