@@ -101,7 +101,8 @@ class Attention(nn.Module):
 class KVCache:
     """Keys and values of the positions decoded so far: two tensors (N, heads, max_length, D / heads), made at once.
 
-    Filled from the front, so that a step writes its own and copies nothing.
+    Filled from the front, so that a step writes its own and copies nothing; where gradients are wanted, which need what
+    earlier steps saw, each step copies.
     """
 
     def __init__(self, max_length: int) -> None:
@@ -116,10 +117,16 @@ class KVCache:
             N, heads, _, width = new[0].shape  # noqa: N806
             shape = N, heads, self.max_length, width
             self._buffers = new[0].new_empty(shape), new[1].new_empty(shape)
+        elif new[0].requires_grad:
+            self._buffers = self._buffers[0].clone(), self._buffers[1].clone()
         keys, values = (buffer[:, :, : self.length] for buffer in self._buffers)
         keys[:, :, start:] = new[0]
         values[:, :, start:] = new[1]
         return keys, values
+
+    def truncate(self, length: int) -> None:
+        """Forgets what came after the first `length` positions."""
+        self.length = length
 
     def keep(self, rows: Tensor) -> None:
         """Forgets all but these rows of the batch, indices (M,)."""

@@ -261,6 +261,15 @@ def test_reading_is_greedy(decode, seed, end, dec_depth, count):
             torch.testing.assert_close(network(pictures), reading)
 
 
+@pytest.mark.parametrize('decode', ['in_turn', 'verify'])
+def test_reading_has_the_gradients_of_its_definition(pictures, decode):
+    system, gradients = small(refine_iters=0, decode=decode).double(), []
+    for logits in (system(pictures.double(), 6), read_plainly(system.model, pictures.double(), 7)):
+        gradients.append(torch.autograd.grad(logits.square().mean(), list(system.parameters())))
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
 def test_a_good_draft_takes_few_passes(monkeypatch):
     system = small(refine_iters=0, decode='verify')
     pictures, passes = images(4, 16, 32, dtype=torch.float32), []

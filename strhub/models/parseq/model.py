@@ -291,7 +291,7 @@ class PARSeq(nn.Module):
             if to_end:
                 width = min(int(self._lengths(tokens[:, 1:]).max()) + SPARE, num_positions)
             answer = self.decode(
-                tokens[:, start:width],
+                tokens[:, start:width].clone(),  # gradients need it as it is now
                 memory,
                 num_positions=width - start,
                 start=start,
@@ -315,7 +315,7 @@ class PARSeq(nn.Module):
             # Where a character was wrong, its place has now the right one, and what was read up to there stays.
             start += int(is_right[going].cumprod(1).sum(1).min()) + 1
             for cache in caches:
-                cache.length = start
+                cache.truncate(start)
             if len(going) < len(rows):
                 rows, tokens = rows[going], tokens[going]
                 memory = [(keys[going], values[going]) for keys, values in memory]
