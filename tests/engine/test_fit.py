@@ -309,7 +309,7 @@ def test_averaged_weights_are_validated_and_saved(small: list[str]) -> None:
 
 
 @pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed', 'bf16-true'])
-def test_gradients_are_clipped_in_every_precision(small: list[str], precision: str) -> None:
+def test_gradients_are_clipped_in_every_precision(small: list[str], tmp_path: Path, precision: str) -> None:
     norms: list[float] = []
 
     class Norms(pl.Callback):
@@ -322,7 +322,10 @@ def test_gradients_are_clipped_in_every_precision(small: list[str], precision: s
     clip = 0.01
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module, 'build_trainer', lambda s, f, callbacks: build(s, f, [*callbacks, Norms()]))
-        fit(compose([*small, f'trainer.precision={precision}', f'trainer.gradient_clip_val={clip}']))
+        fit(
+            compose([*small, f'trainer.precision={precision}', f'trainer.gradient_clip_val={clip}']),
+            run_dir=tmp_path / 'run',
+        )
     assert norms
     assert max(norms) == pytest.approx(clip, rel=0.02)
 
