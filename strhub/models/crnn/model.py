@@ -12,7 +12,6 @@ from strhub.models.modules import BidirectionalLSTM, check_images
 CHANNELS = (64, 128, 256, 256, 512, 512, 512)
 NORMALISED = (2, 4, 6)  # the convolutions that the paper follows with a batch norm
 POOLS = {0: 'both', 1: 'both', 3: 'height', 5: 'height'}  # after which convolution, and what it halves
-WIDE = 4  # the first convolution with weights too large for the layout of few pictures to matter
 FEW = 8  # pictures: see `ConvNet.forward`
 HEIGHTS = range(32, 48)  # four halvings and one unpadded 2x2 convolution leave one row
 
@@ -40,12 +39,11 @@ class ConvNet(nn.Module):
             in_channels = out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)  # poolings are several times faster
+        # Poolings are several times faster channels-last. But a processor's convolutions lay out their weights anew in
+        # each call, which then takes longer, and few pictures do not make up for it.
+        if x.device.type != 'cpu' or len(x) >= FEW:
+            x = x.contiguous(memory_format=torch.channels_last)
         for i, has_norm in enumerate(self.has_norm):
-            # A processor's convolutions lay out their weights anew in each call; from channels-last this takes longer,
-            # which so few pictures do not make up for where the weights are large.
-            if i == WIDE and x.device.type == 'cpu' and len(x) < FEW:
-                x = x.contiguous()
             x = self.get_submodule(f'conv{i}')(x)
             if has_norm:
                 x = self.get_submodule(f'batchnorm{i}')(x)
