@@ -136,10 +136,19 @@ class BaseSystem(Recogniser, pl.LightningModule, ABC):
         """Lightning refuses to clip beside a fused optimiser in bfloat16, too, where nothing is scaled."""
         by_norm = gradient_clip_algorithm in (None, 'norm')
         is_plain = self.trainer.precision == 'bf16-mixed' and isinstance(self.trainer.precision_plugin, MixedPrecision)
-        if gradient_clip_val and by_norm and is_plain:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        if gradient_clip_val and is_plain:
+            clip = torch.nn.utils.clip_grad_norm_ if by_norm else torch.nn.utils.clip_grad_value_
+            clip(self.parameters(), gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_start(self) -> None:
+        """Gives the state of a resumed optimiser the memory layout of its weights: fused, it takes both for the same."""
+        for optimizer in self.trainer.optimizers:
+            for parameter, state in optimizer.state.items():
+                for key, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -217,6 +217,11 @@ class ABINet(nn.Module):
         self.alignment = Alignment(d_model, num_classes)
         self.apply(init_weights)
 
+    @property
+    def static_part(self) -> nn.Module:
+        """What computes the same each time, in training, too, where the parts are called one by one."""
+        return self.vision
+
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Logits (N, L, C) of images (N, 3, H, W); L = max_length + 1, at most max_label_length + 1."""
         length = check_max_length(max_length, self.max_label_length) + 1

@@ -113,6 +113,7 @@ class ABINet(CrossEntropySystem):
         return self.trainer.global_step < self.pretrain_pct * self.trainer.estimated_stepping_batches
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         if self._is_alignment_fresh is None:  # a run that begins with the joint phase goes on with what it was given
             self._is_alignment_fresh = not self.is_pretraining
 

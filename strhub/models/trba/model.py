@@ -37,6 +37,11 @@ class Stages(nn.Module):
             BidirectionalLSTM(hidden_size, hidden_size, hidden_size),
         )
 
+    @property
+    def static_part(self) -> nn.Module:
+        """What computes the same each time; the attention head takes as many steps as there are characters."""
+        return self.FeatureExtraction
+
     def rectify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Straightened images (N, 3, H, W) and the fiducial points (N, F, 2), x and y in [-1, 1], that they follow."""
         check_images(images, self.img_size)

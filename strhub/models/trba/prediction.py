@@ -117,7 +117,7 @@ class Attention(nn.Module):
                 if i % ask_every == ask_every - 1 and bool(ended.all()):
                     break
         joined = torch.stack(logits, 1)
-        if not stop_early:
+        if not stop_early or not len(joined):
             return joined
         ends = joined[..., : self.bos_id].argmax(-1) == EOS
         lengths = torch.where(ends.any(1), ends.int().argmax(1) + 1, ends.shape[1])
