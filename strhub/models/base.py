@@ -143,7 +143,7 @@ class BaseSystem(Recogniser, pl.LightningModule, ABC):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
-        """Gives the state of a resumed optimiser the memory layout of its weights: fused, it takes both for the same."""
+        """Gives the state of a resumed optimiser the layout of its weights: fused, it takes both for the same."""
         for optimizer in self.trainer.optimizers:
             for parameter, state in optimizer.state.items():
                 for key, value in state.items():
