@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strhub.models.base import BaseSystem
+from strhub.models.vit import VisionTransformer
 from strhub.models.zoo import create_model
 
 Run = Callable[[], object]
@@ -198,7 +199,7 @@ def abinet(network: nn.Module, images: Tensor) -> Tensor:
 
 def vitstr(network: nn.Module, images: Tensor) -> Tensor:
     """All tokens through all blocks."""
-    return network.head(network.forward_features(images))[:, 1 : LENGTH + 2]
+    return network.head(VisionTransformer.forward(network, images))[:, 1 : LENGTH + 2]
 
 
 def crnn(network: nn.Module, images: Tensor) -> Tensor:

@@ -14,7 +14,21 @@ BAR = 40  # characters of the longest bar
 MAX_LISTED = 40  # characters
 # What counts are of, as a reason for leaving something out begins: `empty label`, `line without a tab`.
 BEGINNING = re.compile(r'((?:broken |empty )?)(\w*)(.*)', re.DOTALL)
-NOUNS = ('file', 'label', 'line', 'picture', 'place', 'polygon', 'quad', 'record', 'text', 'word')
+NOUNS = (
+    'file',
+    'label',
+    'line',
+    'measurement',
+    'picture',
+    'place',
+    'polygon',
+    'quad',
+    'record',
+    'step',
+    'text',
+    'thread',
+    'word',
+)
 PLURALS = {noun: f'{noun}s' for noun in NOUNS} | {'box': 'boxes', 'entry': 'entries'}
 
 

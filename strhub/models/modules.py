@@ -134,6 +134,21 @@ class KVCache:
             self._buffers = self._buffers[0][rows], self._buffers[1][rows]
 
 
+def word_lengths(ids: Tensor, eos_id: int) -> Tensor:
+    """Positions (N,) up to the first end and with it, all L if there is none, of greedy ids (N, L)."""
+    ends = ids == eos_id
+    return torch.where(ends.any(-1), ends.int().argmax(-1) + 1, ends.shape[-1])
+
+
+def are_few(images: Tensor) -> bool:
+    """Whether images (N, …) gain nothing by channels-last.
+
+    It makes poolings several times faster. But a processor's convolutions lay out their weights anew in each call,
+    which then takes longer, and few pictures do not make up for it.
+    """
+    return images.device.type == 'cpu' and len(images) < 8
+
+
 def init_weights(module: nn.Module) -> None:
     """Initial weights of one module, for `network.apply(init_weights)`.
 

@@ -106,12 +106,13 @@ class VisionTransformer(nn.Module):
         """Names of parameters that weight decay must spare besides biases and norms."""
         return {'pos_embed', 'cls_token'}
 
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Tokens (N, S, D) of images (N, 3, H, W); with a class token S + 1, itself first."""
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens (N, S, D) of images (N, 3, H, W), before the blocks; with a class token S + 1, itself first."""
         x = self.patch_embed(images)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
-        return self.norm(self.blocks(x + self.pos_embed))
+        return x + self.pos_embed
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.forward_features(images)
+        """Tokens, as `embed` makes them, after the blocks."""
+        return self.norm(self.blocks(self.embed(images)))

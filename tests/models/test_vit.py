@@ -22,7 +22,7 @@ def test_it_is_that_of_timm(class_token: bool) -> None:
     assert ours.no_weight_decay() <= theirs.no_weight_decay()
     ours.load_state_dict(theirs.state_dict())
     images = torch.randn(2, 3, 16, 64)
-    torch.testing.assert_close(ours.forward_features(images), theirs.forward_features(images), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours(images), theirs.forward_features(images), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('wrong', [{'patch_size': (5, 8)}, {'num_heads': 5}])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from strhub.cores import cores
+from strhub.data.summary import counted
 from strhub.engine.bench.counts import Counts
 from strhub.engine.bench.options import Options
 from strhub.engine.bench.timing import Timing
@@ -114,10 +115,6 @@ def unsteady(timings: Sequence[Timing]) -> str | None:
         f'The times of {len(shaky)} of {counted(len(timings), "measurement")} vary, the middle half of them by up to '
         f'{100 * worst:.0f} % of the median: the machine does other things too, or min_run_time is short.'
     )
-
-
-def counted(number: int, noun: str) -> str:
-    return f'{number} {noun}{"" if number == 1 else "s"}'
 
 
 def model_record(name: str, counts: Counts | None, **measured: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from strhub.models.abinet.attention import ParallelAttention, PositionAttention
 from strhub.models.abinet.layers import ACTIVATIONS, DecoderLayer, EncoderLayer, PositionalEncoding, Stack
 from strhub.models.abinet.resnet import WIDTH_SHARES, ResNet45, feature_size
-from strhub.models.modules import check_images, check_max_length, init_weights
+from strhub.models.modules import check_images, check_max_length, init_weights, word_lengths
 
 EOS = 0  # class of the end of a word
 ATTENTIONS = ('position', 'attention')
@@ -26,9 +26,7 @@ class Opinion(NamedTuple):
     @property
     def lengths(self) -> Tensor:
         """(N,) positions up to and with the first end; all L where there is none."""
-        ends = self.logits.argmax(-1) == EOS
-        first = ends.int().argmax(-1) + 1
-        return torch.where(ends.any(-1), first, ends.shape[-1])
+        return word_lengths(self.logits.argmax(-1), EOS)
 
 
 class Stages(NamedTuple):

@@ -3,14 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from strhub.models.modules import are_few
+
 # Five stages of residual blocks, two convolutions each, and the stem: 45 layers.
 BLOCKS = (3, 4, 6, 6, 3)
 STRIDES = (2, 1, 2, 1, 1)
 WIDTH_SHARES = (16, 8, 4, 2, 1)  # the last stage is D wide, the first D / 16
-
-# A processor lays out the weights anew in each call. From channels-last this takes longer, which so few pictures do not
-# make up for.
-FEW = 8
 
 
 def feature_size(img_size: tuple[int, int]) -> tuple[int, int]:
@@ -60,7 +58,7 @@ class ResNet45(nn.Module):
             in_channels = width
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.device.type != 'cpu' or len(images) >= FEW:
+        if not are_few(images):
             images = images.contiguous(memory_format=torch.channels_last)
         x = self.relu(self.bn1(self.conv1(images)))
         for i in range(1, len(BLOCKS) + 1):

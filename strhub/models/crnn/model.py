@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strhub.models.modules import BidirectionalLSTM, check_images
+from strhub.models.modules import BidirectionalLSTM, are_few, check_images
 
 CHANNELS = (64, 128, 256, 256, 512, 512, 512)
 NORMALISED = (2, 4, 6)  # the convolutions that the paper follows with a batch norm
 POOLS = {0: 'both', 1: 'both', 3: 'height', 5: 'height'}  # after which convolution, and what it halves
-FEW = 8  # pictures: see `ConvNet.forward`
 HEIGHTS = range(32, 48)  # four halvings and one unpadded 2x2 convolution leave one row
 
 
@@ -39,9 +38,7 @@ class ConvNet(nn.Module):
             in_channels = out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        # Poolings are several times faster channels-last. But a processor's convolutions lay out their weights anew in
-        # each call, which then takes longer, and few pictures do not make up for it.
-        if x.device.type != 'cpu' or len(x) >= FEW:
+        if not are_few(x):
             x = x.contiguous(memory_format=torch.channels_last)
         for i, has_norm in enumerate(self.has_norm):
             x = self.get_submodule(f'conv{i}')(x)

@@ -17,6 +17,7 @@ from strhub.models.modules import (
     check_max_length,
     check_patches,
     init_weights,
+    word_lengths,
 )
 from strhub.models.parseq.decoder import Decoder, TokenEmbedding
 from strhub.models.parseq.permutations import attention_masks
@@ -24,7 +25,7 @@ from strhub.models.vit import VisionTransformer
 
 Memory = Sequence[KeysValues]  # of each decoder layer
 DECODINGS = 'auto', 'in_turn', 'verify'
-FEW = 4  # pictures; up to here a processor reads a draft again sooner than it takes the steps, of more the other way
+FEW_TO_VERIFY = 4  # pictures; of more a processor takes the steps sooner than it reads a draft again
 ASK_EVERY = 8  # steps, whether all words have ended, where the answer has to be waited for
 SPARE = 2  # positions that are read beyond the end of the longest draft
 WORTH_DROPPING = 0.25  # share of words that have ended by which the others are moved together
@@ -238,7 +239,7 @@ class PARSeq(nn.Module):
         if self.decoding != 'auto':
             return self.decoding == 'verify'
         # All logits of all words up to the longest one, as steps give them, drafts give for one word only.
-        return num_pictures == 1 or (self.refine_iters > 0 and (num_pictures <= FEW or device.type != 'cpu'))
+        return num_pictures == 1 or (self.refine_iters > 0 and (num_pictures <= FEW_TO_VERIFY or device.type != 'cpu'))
 
     def _read_in_turn(
         self, begin: Tensor, memory: Memory, num_positions: int, *, stop_early: bool, drop_ended: bool
@@ -263,11 +264,9 @@ class PARSeq(nn.Module):
             if drop_ended and on_cpu and num_ended > WORTH_DROPPING * len(ended):
                 going = (~ended[:, 0]).nonzero()[:, 0]
                 rows, token, ended = rows[going], token[going], ended[going]
-                memory = [(keys[going], values[going]) for keys, values in memory]
-                for cache in caches:
-                    cache.keep(going)
+                memory = _kept(memory, caches, going)
         if stop_early:
-            logits = logits[:, : int(self._lengths(logits.argmax(-1)).max())]
+            logits = logits[:, : self._longest(logits.argmax(-1))]
         return logits
 
     def _read_verified(self, begin: Tensor, memory: Memory, num_positions: int, *, to_end: bool) -> Tensor:
@@ -289,7 +288,7 @@ class PARSeq(nn.Module):
         start, width = 0, num_positions
         while len(rows):
             if to_end:
-                width = min(int(self._lengths(tokens[:, 1:]).max()) + SPARE, num_positions)
+                width = min(self._longest(tokens[:, 1:]) + SPARE, num_positions)
             answer = self.decode(
                 tokens[:, start:width].clone(),  # gradients need it as it is now
                 memory,
@@ -318,15 +317,12 @@ class PARSeq(nn.Module):
                 cache.truncate(start)
             if len(going) < len(rows):
                 rows, tokens = rows[going], tokens[going]
-                memory = [(keys[going], values[going]) for keys, values in memory]
-                for cache in caches:
-                    cache.keep(going)
-        return logits[:, : int(self._lengths(logits.argmax(-1)).max())] if to_end else logits
+                memory = _kept(memory, caches, going)
+        return logits[:, : self._longest(logits.argmax(-1))] if to_end else logits
 
-    def _lengths(self, reading: Tensor) -> Tensor:
-        """Positions (N,) up to the first [E] and with it, all if there is none, of a reading (N, L)."""
-        ended = (reading == self.eos_id).cumsum(1) > 0
-        return (~ended).sum(1).add(1).clamp(max=reading.shape[1])
+    def _longest(self, reading: Tensor) -> int:
+        """Positions of the longest word of a reading (N, L), its end included."""
+        return int(word_lengths(reading, self.eos_id).max())
 
     def _refine(self, logits: Tensor, begin: Tensor, memory: Memory, num_positions: int) -> Tensor:
         """Reads each character again, seeing all others of the last reading: a cloze test (Devlin et al., BERT)."""
@@ -335,3 +331,10 @@ class PARSeq(nn.Module):
         asked = torch.arange(1, num_positions + 1, device=tokens.device)
         cloze = asked[:, None] == torch.arange(tokens.shape[1], device=tokens.device)
         return self.decode(tokens, memory, num_positions=num_positions, query_hides=cloze | beyond[:, None])
+
+
+def _kept(memory: Memory, caches: Sequence[KVCache], rows: Tensor) -> Memory:
+    """The memory of these rows (M,) of the batch; caches forget the others."""
+    for cache in caches:
+        cache.keep(rows)
+    return [(keys[rows], values[rows]) for keys, values in memory]

@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from strhub.models.modules import are_few
+
 STRIDES = ((2, 2), (2, 2), (2, 1))  # of the poolings before layers 1 to 3: the width is kept for the characters
 BLOCKS = (1, 2, 5, 3)
-
-# Convolutions of a processor lay out their weights anew in each call; from channels-last this takes longer, which so
-# few pictures do not make up for where the weights are large.
-FEW = 8
 
 
 class BasicBlock(nn.Module):
@@ -89,8 +87,8 @@ class ResNet(nn.Module):
         x = self.layer2(self.maxpool2(x))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.maxpool3(x)
-        if x.device.type == 'cpu' and len(x) < FEW:
-            x = x.contiguous()
+        if are_few(x):
+            x = x.contiguous()  # from here on weights are large, and there is no pooling
         x = self.layer3(x)
         x = self.relu(self.bn3(self.conv3(x)))
         x = self.layer4(x)

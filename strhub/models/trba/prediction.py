@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strhub.models.modules import word_lengths
+
 # Asking a GPU whether all words have ended makes it wait, which costs more than a few steps too many.
 ASK_EVERY = 8
 EOS = 0  # class of the end of a word
@@ -119,6 +121,4 @@ class Attention(nn.Module):
         joined = torch.stack(logits, 1)
         if not stop_early or not len(joined):
             return joined
-        ends = joined[..., : self.bos_id].argmax(-1) == EOS
-        lengths = torch.where(ends.any(1), ends.int().argmax(1) + 1, ends.shape[1])
-        return joined[:, : int(lengths.max())]
+        return joined[:, : int(word_lengths(joined[..., : self.bos_id].argmax(-1), EOS).max())]

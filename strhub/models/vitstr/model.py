@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -66,11 +65,8 @@ class ViTSTR(VisionTransformer):
         """Logits (N, L + 1, C) of images (N, 3, H, W) in [-1, 1]; L = `max_length`, by default the longest word's."""
         check_images(images, self.img_size)
         num_positions = check_max_length(max_length, self.max_label_length) + 1
-        tokens = self.patch_embed(images)
-        if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1)
+        tokens = self.embed(images)
         *blocks, last = self.blocks
-        tokens = tokens + self.pos_embed
         for block in blocks:
             tokens = block(tokens)
         # The class token stands where other models have [B]: nothing is predicted there.
