@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
+
+# Fractions of words are rounded to multiples of this: float64 adds those without error up to 8 million words, so that a
+# score is the same to the last digit in whatever order, and over however many processes, its words are summed.
+GRAIN = 2.0**-30
 
 
 def normalized_edit_distance(prediction: str, label: str) -> float:
@@ -35,8 +40,8 @@ class Score:
         return cls(
             num_samples=len(pairs),
             num_correct=sum(prediction == label for prediction, label in pairs),
-            edit_distance=sum(normalized_edit_distance(*pair) for pair in pairs if pair[0] != pair[1]),
-            confidence=sum(confidences),
+            edit_distance=sum(_grained(normalized_edit_distance(*pair)) for pair in pairs if pair[0] != pair[1]),
+            confidence=sum(map(_grained, confidences)),
             label_length=sum(map(len, predictions)),
         )
 
@@ -74,3 +79,7 @@ class Score:
     def mean_label_length(self) -> float:
         """Mean number of predicted characters."""
         return self._mean(self.label_length)
+
+
+def _grained(value: float) -> float:
+    return round(value / GRAIN) * GRAIN if math.isfinite(value) else value

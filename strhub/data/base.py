@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from strhub.data.labelindex import Selection
 from strhub.data.labels import LabelRules, tally
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 Transform = Callable[[Image.Image, np.random.Generator], Any]
 TOGETHER = 16  # pictures that are in one step of the way to an item: more gain nothing
 LARGE = 4_000_000  # bytes or pixels of a picture
+MAX_WORKERS = 256  # whose pictures in work are known
 MAX_REPLACEMENTS = 20  # unreadable pictures in a row: by then the set, not the picture, is broken
 
 
@@ -67,7 +70,9 @@ class WordDataset(Dataset, ABC):
         self.min_image_dim = min_image_dim
         self._random = KeyedRandom(seed)
         self._selection = self._select()
-        self._unreadable = _shared_flags(len(self))
+        self._unreadable = _shared(torch.zeros(len(self), dtype=torch.bool))
+        # by worker: its process and the picture that it decodes, or -1
+        self._in_work = _shared(torch.full((MAX_WORKERS, 2), -1))
         logger.info('%s: %d words, left out: %s', self.root, len(self), tally(self.dropped) or 'none')
 
     @abstractmethod
@@ -107,11 +112,11 @@ class WordDataset(Dataset, ABC):
         return self._selection.dropped
 
     @property
-    def _records(self) -> np.ndarray:
+    def records(self) -> np.ndarray:
         return self._selection.records
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def __iter__(self) -> Iterator[tuple[Any, str]]:
         return (self[index] for index in range(len(self)))  # keys never end, so iteration must
@@ -147,17 +152,40 @@ class WordDataset(Dataset, ABC):
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Path, str]]:
         """The encoded picture, or its path, and the label as written of each index."""
-        records = self._records[indices].tolist()
+        records = self.records[indices].tolist()
         return [(self.encoded(record), self.raw_label(record)) for record in records]
 
     def _open(self, index: int, encoded: bytes | Path) -> Any:
         """The picture as the transform takes it; None if it cannot be read and another is to take its place."""
         open_picture = getattr(self.transform, 'open', open_image)  # one that need not be exact may do it faster
+        if not self._unreadable[index]:  # it may have hung or ended a worker
+            try:
+                with self._at_work(index):
+                    return open_picture(encoded, name=self.name_of(index))
+            except UnreadablePictureError as error:
+                self._note_unreadable(index, error)
+        return None if self.replace_unreadable else Image.new('RGB', (64, 16), 'white')
+
+    @contextmanager
+    def _at_work(self, index: int) -> Iterator[None]:
+        worker = get_worker_info()
+        if worker is None or worker.id >= MAX_WORKERS:
+            yield
+            return
+        row = self._in_work[worker.id]
+        row[1], row[0] = index, os.getpid()
         try:
-            return open_picture(encoded, name=self.name_of(index))
-        except UnreadablePictureError as error:
-            self._note_unreadable(index, error)
-            return None if self.replace_unreadable else Image.new('RGB', (64, 16), 'white')
+            yield
+        finally:
+            row[0] = -1
+
+    def in_work(self) -> dict[int, int]:
+        """The picture that each process is decoding, or was when it died."""
+        return {process: index for process, index in self._in_work.tolist() if process >= 0}
+
+    def give_up(self, index: int, why: str) -> None:
+        """From now on the picture counts as unreadable."""
+        self._note_unreadable(index, UnreadablePictureError(f'{self.name_of(index)} {why}'))
 
     def _finish(self, words: Sequence[tuple[Any, str, int]]) -> list[tuple[Any, str]]:
         """(picture, label as written, key) -> items."""
@@ -189,15 +217,15 @@ class WordDataset(Dataset, ABC):
 
     def picture(self, index: int) -> Image.Image:
         """The picture itself, RGB and upright; raises UnreadablePictureError."""
-        return open_image(self.encoded(int(self._records[index])), name=self.name_of(index))
+        return open_image(self.encoded(int(self.records[index])), name=self.name_of(index))
 
     def label(self, index: int) -> str:
         """The label after the rules."""
-        return self.rules.judge(self.raw_label(int(self._records[index])))[0]
+        return self.rules.judge(self.raw_label(int(self.records[index])))[0]
 
     def size(self, index: int) -> tuple[int, int] | None:
         """Width and height as the picture's header has them; None if it has none."""
-        return image_size(self.encoded(int(self._records[index])))
+        return image_size(self.encoded(int(self.records[index])))
 
     def is_unreadable(self, index: int) -> bool:
         """True once the picture was asked for, by any worker, and could not be read."""
@@ -237,11 +265,10 @@ def _size(picture: Any) -> int:
     return size if isinstance(size, int) else math.prod(size)
 
 
-def _shared_flags(count: int) -> torch.Tensor:
-    """One flag a record, in memory that workers share whether they are forked or spawned."""
-    flags = torch.zeros(count, dtype=torch.bool)
+def _shared(notes: torch.Tensor) -> torch.Tensor:
+    """Moves notes to memory that workers share whether they are forked or spawned."""
     try:
-        return flags.share_memory_()
+        return notes.share_memory_()
     except (RuntimeError, OSError) as error:  # no room in /dev/shm: each worker then knows only what it saw itself
-        logger.debug('flags of unreadable pictures are not shared (%s)', error)
-        return flags
+        logger.debug('notes on unreadable pictures are not shared (%s)', error)
+        return notes

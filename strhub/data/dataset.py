@@ -86,13 +86,13 @@ class LmdbDataset(WordDataset):
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Path, str]]:
         from strhub.data.lmdb import decode, image_key, label_key
 
-        records = self._records[indices].tolist()
+        records = self.records[indices].tolist()
         values = self._reader.values([*map(image_key, records), *map(label_key, records)])
         labels = [decode(value or b'') or '' for value in values[len(records) :]]
         return [(image or b'', label) for image, label in zip(values, labels, strict=False)]
 
     def name_of(self, index: int) -> str:
-        return f'{self.root}#image-{self._records[index]:09d}'
+        return f'{self.root}#image-{self.records[index]:09d}'
 
 
 class FolderDataset(WordDataset):
@@ -127,7 +127,7 @@ class FolderDataset(WordDataset):
         return self._found.labels[record]
 
     def name_of(self, index: int) -> str:
-        return str(self._found.folder / self._found.pictures[self._records[index]])
+        return str(self._found.folder / self._found.pictures[self.records[index]])
 
 
 class TreeDataset(Dataset):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from strhub.data.base import WordDataset
 from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, build_tree_dataset
@@ -22,6 +23,7 @@ from strhub.data.labels import LabelRules
 from strhub.data.mixture import MixtureDataset, source_seed
 from strhub.data.sampler import EpochSampler
 from strhub.data.sources import RENDERED, Source, read_sources
+from strhub.data.steady import SteadyLoader
 from strhub.data.transforms import WordTransform, get_transform
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class SceneTextDataModule(pl.LightningDataModule):
         rendered: further arguments of RenderedDataset, e.g. count, the number of words that make an epoch.
         mix: what train_dir=mixed trains on: the fields of strhub.data.sources.Source for each source, by its name.
         mix_count: words that make an epoch of a mixture; by default as many as its sources have.
+        patience: seconds to wait for a batch before the picture that hangs its worker is given up; 0 waits for ever.
     """
 
     TEST_BENCHMARK_SUB = ('IIIT5k', 'SVT', 'IC13_857', 'IC15_1811', 'SVTP', 'CUTE80')
@@ -110,6 +113,7 @@ class SceneTextDataModule(pl.LightningDataModule):
         rendered: Mapping[str, Any] | None = None,
         mix: Mapping[str, Any] | None = None,
         mix_count: int | None = None,
+        patience: float = 60,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0 or seed < 0:
@@ -130,8 +134,11 @@ class SceneTextDataModule(pl.LightningDataModule):
         self.rotation = rotation
         self.collate_fn = collate_fn or collate
         self.seed = seed
+        self.patience = patience
         self.rendered = dict(rendered or {})
         self.mix_count = mix_count
+        if isinstance(patience, bool) or not isinstance(patience, int | float) or not 0 <= patience < math.inf:
+            raise ValueError(f'data.patience is {patience!r}: give seconds, or 0 to wait for ever')
         if mix and self.train_dir != MIXED:
             raise ValueError(
                 f'data.mix names {", ".join(map(str, mix))} but data.train_dir is {train_dir}: set that to mixed'
@@ -162,7 +169,7 @@ class SceneTextDataModule(pl.LightningDataModule):
                 self._val = self._open(self._val_path(), self._rules(self._charset_val()))
         return self._val
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> SteadyLoader:
         rank, world = self._place()
         # Rendered words come in the order of their keys, from easy to hard; a mixture shuffles by itself.
         sampler = EpochSampler(
@@ -177,10 +184,12 @@ class SceneTextDataModule(pl.LightningDataModule):
         sampler.set_epoch(self.start_epoch or 0)
         return self._loader(self.train_dataset, sampler)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> SteadyLoader:
         rank, world = self._place()
         # Each word is judged once, so that the sums over all ranks are right.
         length = len(self.val_dataset)  # type: ignore[arg-type]
+        if length < world:  # a process without a word would leave the others waiting; sums of equal parts say the same
+            rank, world = 0, 1
         return self._loader(self.val_dataset, EpochSampler(length, shuffle=False, rank=rank, world=world, equal=False))
 
     def test_dataset(self, name: str | Path) -> Words:
@@ -191,14 +200,18 @@ class SceneTextDataModule(pl.LightningDataModule):
         """
         return self._open(self._find(name, 'test'), self._rules(self.charset_test))
 
-    def test_dataloaders(self, subset: Sequence[str | Path]) -> dict[str, DataLoader]:
+    def test_dataloaders(self, subset: Sequence[str | Path]) -> dict[str, SteadyLoader]:
         """One loader for each set, under the name it was given by; all are looked for before the first is opened."""
         if missing := [str(name) for name in subset if self._look_for(name, 'test') is None]:
             raise FileNotFoundError(
                 f'{self.root_dir / "test"} does not have {", ".join(missing)}, nor is there such a path: '
                 f'{HOW_TO_MAKE_DATA}'
             )
-        return {str(name): self._loader(self.test_dataset(name), None, persist=False) for name in subset}
+        sets = {str(name): self.test_dataset(name) for name in subset}
+        return {
+            name: self._loader(words, EpochSampler(len(words), shuffle=False), persist=False)
+            for name, words in sets.items()
+        }
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Paints rendered words that came as drafts, where they are now."""
@@ -319,13 +332,20 @@ class SceneTextDataModule(pl.LightningDataModule):
         batches, self.start_batch = self.start_batch, 0
         return batches * self.batch_size
 
-    def _loader(self, dataset: Dataset, sampler: Sampler[int] | None, *, persist: bool = True) -> DataLoader:
+    def _loader(self, dataset: Dataset, sampler: EpochSampler, *, persist: bool = True) -> SteadyLoader:
+        def make() -> DataLoader:
+            return self._plain_loader(dataset, sampler, persist=persist)
+
+        return SteadyLoader(make, sampler, self.batch_size)
+
+    def _plain_loader(self, dataset: Dataset, sampler: EpochSampler, *, persist: bool) -> DataLoader:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=persist and self.num_workers > 0,
+            timeout=self.patience if self.num_workers else 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=start_worker,
             collate_fn=self.collate_fn,

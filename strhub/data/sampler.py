@@ -74,21 +74,29 @@ class EpochSampler(Sampler[int]):
         self.equal = equal
         self.start = start
         self.epoch = 0
+        self._first = 0  # where the iteration that was begun last began
+        self._again: int | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
+
+    def go_on_after(self, count: int) -> None:
+        """The next iteration begins `count` keys behind where the last one did."""
+        self._again = self._first + count
 
     def __len__(self) -> int:
         behind = 0 if self.equal else self.rank
         return max(0, -(-(self.length - behind) // self.world))
 
     def __iter__(self) -> Iterator[int]:
+        first, self._again = self._again, None
+        self._first = first if first is not None else self.start(self.epoch) if self.start else 0
         order = np.arange(self.length, dtype=np.int32 if self.length < 2**31 else np.int64)
         if self.shuffle:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
         places = self.rank + self.world * np.arange(len(self), dtype=np.int64)
-        order = order.take(places, mode='wrap')[self.start(self.epoch) if self.start else 0 :]
-        first = self.epoch * self.length
+        order = order.take(places, mode='wrap')[self._first :]
+        offset = self.epoch * self.length
         for at in range(0, len(order), 65536):  # as Python's numbers, a million records at once would take 60 MB
-            yield from (first + order[at : at + 65536].astype(np.int64)).tolist()
+            yield from (offset + order[at : at + 65536].astype(np.int64)).tolist()

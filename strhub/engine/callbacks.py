@@ -29,7 +29,11 @@ class TrainingInterruptedError(Exception):
         self.checkpoint: Path | None = None
 
 
-class NonFiniteLossError(RuntimeError):
+class TrainingFailedError(RuntimeError):
+    """The training broke down; the message says why, and what is kept."""
+
+
+class NonFiniteLossError(TrainingFailedError):
     """The loss is nan or inf: nothing that follows could be of use."""
 
 

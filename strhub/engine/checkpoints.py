@@ -1,15 +1,27 @@
-"""The checkpoints of a run: the best ones and the last."""
+"""The checkpoints of a run: the best ones, the last, and the one before; and which of them are whole."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
-from strhub.engine.callbacks import TrainingInterruptedError
+from strhub.engine.callbacks import TrainingFailedError, TrainingInterruptedError
+from strhub.engine.errors import sentence
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS = 'last.ckpt', 'previous.ckpt'
 
 
 class Checkpoints(pl.callbacks.Checkpoint):
@@ -19,15 +31,20 @@ class Checkpoints(pl.callbacks.Checkpoint):
         folder: where they go.
         monitor: the metric, the higher the better.
         top_k: how many of the best to keep.
+        minutes: the last one is written after so many, too, if no validation comes first; None leaves that out.
     """
 
-    def __init__(self, folder: Path, *, monitor: str, top_k: int) -> None:
-        self.folder, self.monitor, self.top_k = folder, monitor, top_k
+    ASK_EVERY = 16  # steps, where several processes have to agree
+
+    def __init__(self, folder: Path, *, monitor: str, top_k: int, minutes: float | None = None) -> None:
+        self.folder, self.monitor, self.top_k, self.minutes = folder, monitor, top_k, minutes
+        self.saved_at = time.monotonic()
+        self.has_ended = False
         self.best: list[tuple[float, int, str]] = []  # (score, step, file name), the best first
 
     @property
     def last_path(self) -> Path:
-        return self.folder / 'last.ckpt'
+        return self.folder / LAST
 
     @property
     def best_path(self) -> Path | None:
@@ -36,12 +53,31 @@ class Checkpoints(pl.callbacks.Checkpoint):
             return self.folder / self.best[0][2]
         return self.last_path if self.last_path.exists() else None
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # between two optimiser steps, and not between two epochs
+        if self.minutes is None or (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
+            return
+        if trainer.world_size > 1 and trainer.global_step % self.ASK_EVERY:
+            return
+        is_due = time.monotonic() - self.saved_at >= 60 * self.minutes
+        if trainer.world_size > 1:
+            due = torch.tensor(float(is_due), device=trainer.strategy.root_device)
+            is_due = bool(trainer.strategy.reduce(due, reduce_op='max'))
+        if is_due and trainer.strategy.reduce(torch.isfinite(outputs['loss']).float(), reduce_op='mean') == 1:
+            self.save(trainer, self.last_path)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == 'fit' and not trainer.sanity_checking:
             score = trainer.callback_metrics.get(self.monitor)
             self.keep(trainer, None if score is None else float(score))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.has_ended = True
         self.save(trainer, self.last_path)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -73,17 +109,78 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.best = rank([*self.best, (score, trainer.global_step, name)])
 
     def save(self, trainer: pl.Trainer, path: Path, *, weights_only: bool = False) -> None:
+        """Writes beside, to the disk itself, then renames: whenever the machine stops, the file at `path` is whole."""
         beside = path.with_suffix('.partial')
-        trainer.save_checkpoint(beside, weights_only=weights_only)
-        if trainer.is_global_zero:
-            beside.replace(path)
+        try:
+            trainer.save_checkpoint(beside, weights_only=weights_only)
+            if trainer.is_global_zero:
+                flush(beside)
+                if path == self.last_path and path.exists():
+                    path.replace(self.folder / PREVIOUS)
+                beside.replace(path)
+                flush(path.parent)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise TrainingFailedError(f'the checkpoint of step {trainer.global_step}: {sentence(error)}') from error
+        self.saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        return {'best': self.best}
+        return {'best': self.best, 'has_ended': self.has_ended}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # A run that goes on in another folder starts its list anew.
         self.best = [(score, step, name) for score, step, name in state_dict['best'] if (self.folder / name).exists()]
+
+
+def flush(path: Path) -> None:
+    """Has the system write a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == 'nt':
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def by_age(run: Path) -> Iterator[Path]:
+    """The checkpoints of a run's folder, the newest first."""
+    folder = run / 'checkpoints' if (run / 'checkpoints').is_dir() else run
+    files = [path for path in folder.glob('*.ckpt') if not path.name.startswith('averaged')]  # weights alone
+    # last.ckpt may be one file with the best checkpoint: the same age, but more to the point
+    yield from sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST), reverse=True)
+
+
+def newest_whole(run: Path) -> Path | None:
+    """The newest checkpoint of a run that can be read to its end; says which newer ones cannot."""
+    for path in by_age(run):
+        if is_whole(path):
+            return path
+        log.warning('%s is damaged, so an older checkpoint is taken', path)
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file that torch.save wrote has all its bytes, by their checksums."""
+    stat = path.stat()
+    return _is_whole(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache
+def _is_whole(path: Path, size: int, changed: int) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError):
+        return False
+
+
+def has_ended(path: Path) -> bool:
+    """Whether the training of a checkpoint is over."""
+    content = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
+    state = content.get('callbacks', {}).get(Checkpoints.__name__, {})
+    return bool(state.get('has_ended'))
 
 
 def rank(best: list[tuple[float, int, str]]) -> list[tuple[float, int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -20,14 +21,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from strhub.data.synth.words import characters_of
+from strhub.engine.checkpoints import has_ended, newest_whole
 from strhub.models.zoo import MODELS, config_dir
 
 WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
 QUOTED = ('"', "'", '[', '{', '$')
-PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir', 'json', 'plot')
+PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir', 'replay', 'json',
+         'plot')  # fmt: skip
 SOURCE_PATH = re.compile(r'data\.mix\.[^.]+\.path')
 # what Hydra's grammar takes in a value without quotes, apart from blanks at its ends
 PLAIN = re.compile(r'[\w/.+*@?|:%-]*', re.ASCII)
+log = logging.getLogger(__name__)
+
+AUTO = 'auto'  # as ckpt_path: whatever there is to go on from
 MAIN = 'main'  # the configuration of training
 OVERRIDES = Path('hydra', 'overrides.yaml')  # see hydra.output_subdir in main.yaml
 
@@ -75,43 +81,89 @@ OmegaConf.register_new_resolver('characters_of', charset_of, use_cache=True, rep
 
 
 def checkpoint_of(path: str | Path) -> Path:
-    """The checkpoint to resume: the file itself, or the last of a run's folder.
+    """The checkpoint to resume: the file itself, or the newest whole one of a run's folder.
 
     Raises:
         FileNotFoundError: there is none.
     """
     path = Path(path)
-    candidates = [path / 'checkpoints' / 'last.ckpt', path / 'last.ckpt'] if path.is_dir() else [path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    what = 'in that folder' if path.is_dir() else 'there'
+    if path.is_file():
+        return path
+    if path.is_dir() and (newest := newest_whole(path)) is not None:
+        return newest
+    what = 'that is whole in that folder' if path.is_dir() else 'there'
     raise FileNotFoundError(f'ckpt_path={path}: there is no checkpoint {what}; give a run folder or its last.ckpt')
 
 
-def resumed(words: Sequence[str]) -> list[str]:
-    """Puts what the run to resume was started with before `words`, and sends the outputs to its folder."""
-    path = value_of(words, 'ckpt_path')
-    if path is None:
+def found(words: Sequence[str], config: str = MAIN) -> list[str] | None:
+    """Puts a checkpoint in the place of ckpt_path=auto, or nothing where there is none to go on from.
+
+    It is the newest whole one of the folder hydra.run.dir=…, or else of the model's runs that have not ended.
+
+    Returns:
+        None if the run of that folder has ended: there is nothing left to do.
+    """
+    if value_of(words, 'ckpt_path') != AUTO:
         return list(words)
-    run = checkpoint_of(path).parent.parent
-    file = run / OVERRIDES
-    if not file.is_file():
+    others = [word for word in words if key_of(word) != 'ckpt_path']
+    own = value_of(words, 'hydra.run.dir')
+    runs = [Path(own)] if own else list(Path('outputs', compose(others, config).model.name).glob('*/'))
+    there = [path for run in runs if run.is_dir() and (path := newest_whole(run)) is not None]
+    going = [path for path in there if own or not has_ended(path)]
+    if not going:
+        log.warning('ckpt_path=auto: there is no run to go on with, so this is a new one')
+        return others
+    newest = max(going, key=lambda path: path.stat().st_mtime_ns)
+    if has_ended(newest):
+        return None
+    log.warning('ckpt_path=auto: going on from %s', newest)
+    return [*others, quote(f'ckpt_path={newest}')]
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """Writes --config-dir=RUN, as Hydra has it, as replay=RUN."""
+    named = list(words)
+    for at, word in enumerate(words):
+        if word in ('--config-dir', '-cd'):
+            named[at : at + 2] = [quote(f'replay={run}') for run in words[at + 1 : at + 2]]
+        elif word.startswith('--config-dir='):
+            named[at] = quote(f'replay={word.partition("=")[2]}')
+    return named
+
+
+def run_of(words: Sequence[str]) -> Path | None:
+    """The folder of the run to do again or to resume."""
+    if (replay := value_of(words, 'replay')) is not None:
+        if not Path(replay, 'config.yaml').is_file():
+            raise FileNotFoundError(f'replay={replay}: there is no config.yaml in it; give the folder of a run')
+        return Path(replay)
+    path = value_of(words, 'ckpt_path')
+    return None if path is None else checkpoint_of(path).parent.parent
+
+
+def resumed(words: Sequence[str]) -> list[str]:
+    """Puts what the run to resume, or to do again, was started with before `words`.
+
+    The outputs of a resumed run go to its folder.
+    """
+    run, replays = run_of(words), value_of(words, 'replay') is not None
+    if run is None or not (run / OVERRIDES).is_file():
         return list(words)
     keys = {key_of(word) for word in words}
-    before = [str(word) for word in OmegaConf.load(file)]
-    kept = [word for word in before if key_of(word) not in {*keys, 'pretrained', 'ckpt_path', ''}]
-    folder = [] if 'hydra.run.dir' in keys else [quote(f'hydra.run.dir={run}')]
+    before = [str(word) for word in OmegaConf.load(run / OVERRIDES)]
+    dropped = {*keys, 'ckpt_path', 'replay', '', *(['hydra.run.dir'] if replays else ['pretrained'])}
+    kept = [word for word in before if key_of(word) not in dropped]
+    folder = [] if replays or 'hydra.run.dir' in keys else [quote(f'hydra.run.dir={run}')]
     return [*kept, *words, *folder]
 
 
 def settled(config: DictConfig, words: Sequence[str]) -> DictConfig:
-    """The configuration that the run to resume was saved with, changed as `words` say.
+    """The configuration that the run to resume, or to do again, was saved with, changed as `words` say.
 
     What the files in configs/ have become since then does not matter, unless a word chooses one of them anew.
     """
-    path = value_of(words, 'ckpt_path')
-    file = None if path is None else checkpoint_of(path).parent.parent / 'config.yaml'
+    run, replays = run_of(words), value_of(words, 'replay') is not None
+    file = None if run is None else run / 'config.yaml'
     keys = {key_of(word) for word in words if not key_of(word).startswith('hydra.')} - {''}
     if file is None or not file.is_file() or keys & {'experiment', 'model', 'charset', 'dataset'}:
         return config
@@ -120,7 +172,7 @@ def settled(config: DictConfig, words: Sequence[str]) -> DictConfig:
     merged: DictConfig = OmegaConf.merge(config, saved)  # type: ignore[assignment]
     if (sources := OmegaConf.select(saved, 'data.mix')) is not None:  # no others
         OmegaConf.update(merged, 'data.mix', sources, merge=False)
-    for key in {*keys, 'ckpt_path', 'pretrained'}:
+    for key in {*keys, 'ckpt_path', 'replay', *(() if replays else ['pretrained'])}:
         OmegaConf.update(merged, key, OmegaConf.select(config, key), merge=False)
     return merged
 
@@ -203,7 +255,12 @@ def run(task: Callable[[DictConfig], None], words: Sequence[str], config: str = 
             failures.append(error)
             discard_unused(Path(HydraConfig.get().runtime.output_dir))
 
+    words = named(words)
     check(words)
+    if (known := found(words, config)) is None:
+        print('ckpt_path=auto: this run has ended; nothing is left to do')
+        return
+    words = known
     os.environ['HYDRA_FULL_ERROR'] = '1'  # errors come here, where they become sentences
     try:
         sys.argv = [program[0], *(quote(word) for word in resumed(words))]

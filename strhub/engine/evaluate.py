@@ -12,12 +12,12 @@ from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from strhub.charset import PRINTABLE
 from strhub.data.labels import tally
 from strhub.data.module import SceneTextDataModule
+from strhub.data.steady import SteadyLoader
 from strhub.engine.commandline import (
     Parser,
     default_workers,
@@ -54,7 +54,7 @@ Groups = dict[str, list[str]]  # the names of the sets that share a table
 
 def evaluate(
     system: Recogniser,
-    loaders: Mapping[str, DataLoader],
+    loaders: Mapping[str, SteadyLoader],
     *,
     charset: str,
     note: Callable[[Judged], object] | None = None,
@@ -166,7 +166,7 @@ def name_sets(paths: Sequence[str]) -> dict[str, Path]:
     return sets
 
 
-def left_out(loaders: Mapping[str, DataLoader]) -> Iterator[str]:
+def left_out(loaders: Mapping[str, SteadyLoader]) -> Iterator[str]:
     """A line for each set of which not every word was tested, or not every picture could be read."""
     for name, loader in loaders.items():
         dataset: Any = loader.dataset

@@ -29,15 +29,17 @@ from strhub.engine.callbacks import (
     NonFiniteLossError,
     Reproducible,
     StopOnSignal,
+    TrainingFailedError,
     TrainingInterruptedError,
     ValidateEvery,
 )
-from strhub.engine.checkpoints import Checkpoints
+from strhub.engine.checkpoints import Checkpoints, newest_whole
 from strhub.engine.compile import compile_parts
 from strhub.engine.configure import checkpoint_of, run
 from strhub.engine.devices import check_devices, pick_device, precision, share_cores, trains_on_cpu
-from strhub.engine.errors import INTERRUPTED, door
+from strhub.engine.errors import INTERRUPTED, door, sentence
 from strhub.engine.progress import Progress
+from strhub.engine.record import keep_record
 from strhub.models import zoo
 from strhub.models.base import BaseSystem
 from strhub.models.checkpoint import read_checkpoint
@@ -49,18 +51,19 @@ FAILED = 1  # exit status of a run that broke down, as opposed to one that was s
 RESUMABLE = {'loops', 'optimizer_states', 'lr_schedulers', 'callbacks'}
 
 
-def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None:
+def fit(config: DictConfig, *, run_dir: str | Path | None = None, callbacks: Sequence[pl.Callback] = ()) -> Path | None:
     """Trains as `config` says (see configs/main.yaml, and `strhub.engine.configure.compose` to make one).
 
     Args:
         run_dir: where checkpoints, logs and the resolved configuration go; default: a new folder in outputs/.
+        callbacks: more of them for Lightning's Trainer.
 
     Returns:
         The best checkpoint; None if none was written.
 
     Raises:
         TrainingInterruptedError: a signal ended the training; it can be resumed.
-        NonFiniteLossError: the loss became nan or inf.
+        TrainingFailedError: it broke down: the loss became nan or inf, a disk is full.
         ValueError, FileNotFoundError: something in the configuration is wrong.
     """
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -74,7 +77,7 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None
     data = build_data(settings)
     checkpoints = Checkpoints(folder / 'checkpoints', **settings['checkpoint'])
     averaging = weight_average(settings['averaging'])
-    trainer = build_trainer(settings, folder, [checkpoints, *([averaging] if averaging else [])])
+    trainer = build_trainer(settings, folder, [checkpoints, *([averaging] if averaging else []), *callbacks])
     resume = None if settings['ckpt_path'] is None else checkpoint_of(settings['ckpt_path'])
     if resume is not None:
         check_resumable(resume, system, trainer)
@@ -84,9 +87,17 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None) -> Path | None
     if trainer.is_global_zero:
         (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(settings), folder / 'config.yaml')
+        keep_record(folder, data, settings['replay'], validates=val_words > 0)
 
     log.info('training %s in %s on %d words, validating on %d', system.hparams['name'], folder, words, val_words)
-    trainer.fit(system, datamodule=data, ckpt_path=resume)
+    try:
+        trainer.fit(system, datamodule=data, ckpt_path=resume)
+    except NonFiniteLossError:  # says all itself
+        raise
+    except (OSError, TrainingFailedError) as error:
+        kept = newest_whole(folder)
+        hint = '' if kept is None else f'; {kept} is whole: once this is mended, go on with ckpt_path={folder}'
+        raise TrainingFailedError(f'training stopped: {sentence(error)}{hint}') from error
     if isinstance(averaging, SWA):
         averaging.apply(trainer, system)  # has nothing left to do but in a run killed after its last step
     if isinstance(averaging, SWA) and averaging.is_applied and trainer.num_val_batches:
@@ -109,6 +120,9 @@ def check(settings: Mapping[str, Any]) -> None:
         value = settings['trainer'].get(name, -1)
         if not (type(value) is int and value >= -1) and not (value is None and name == 'max_epochs'):
             raise ValueError(f'trainer.{name} is {value!r}: give a whole number{others}')
+    minutes = settings['checkpoint'].get('minutes')
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
+        raise ValueError(f'checkpoint.minutes is {minutes!r}: give a number above 0, or null')
     if type(top_k) is not int or top_k < 0:
         raise ValueError(f'checkpoint.top_k is {top_k!r}: give a whole number, at least 0')
 
@@ -262,7 +276,7 @@ def exiting(program: str) -> Iterator[None]:
             where = shlex.quote(str(stop.checkpoint))
             say(f'\nStopped; the state is saved in {where}', f'Go on:  {program} ckpt_path={where}')
         sys.exit(128 + stop.signum)
-    except NonFiniteLossError as error:
+    except TrainingFailedError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(FAILED)
     except SystemExit as end:

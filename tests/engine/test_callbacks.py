@@ -18,6 +18,7 @@ from strhub.engine.callbacks import (
     NonFiniteLossError,
     Reproducible,
     StopOnSignal,
+    TrainingFailedError,
     TrainingInterruptedError,
     ValidateEvery,
 )
@@ -198,6 +199,7 @@ def test_best_and_last_checkpoints_are_kept(tmp_path: Path) -> None:
     run = Run(tmp_path, Scores(10, 30, 20, 30, 5), top_k=2, monitor='score')
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'last.ckpt',
+        'previous.ckpt',
         'step_000008-acc_30.00.ckpt',
         'step_000016-acc_30.00.ckpt',
     ]
@@ -220,7 +222,7 @@ def test_failed_write_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypat
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(run.trainer, 'save_checkpoint', fail)
-    with pytest.raises(OSError, match='space'):
+    with pytest.raises(TrainingFailedError, match='no space left'):
         run.checkpoints.save(run.trainer, tmp_path / 'last.ckpt')
     assert (tmp_path / 'last.ckpt').read_bytes() == before
 

@@ -283,8 +283,8 @@ def test_training_leaves_checkpoints_logs_and_a_next_step(small: list[str], caps
     main(small)
     folder = run_dir()
     names = {path.name for path in (folder / 'checkpoints').iterdir()}
-    assert {'last.ckpt'} < names
-    assert len(names) == 4
+    assert {'last.ckpt', 'previous.ckpt'} < names
+    assert len(names) == 5
     assert not any('=' in name for name in names)
     assert list((folder / 'tensorboard').glob('events*'))
     config = yaml.safe_load((folder / 'config.yaml').read_text())
@@ -374,7 +374,7 @@ def test_killed_run_goes_on_from_its_folder_alone(
 def test_resumed_mixture_has_the_sources_it_had(tmp_path: Path) -> None:
     """Whatever sources dataset/mixed.yaml may have by now, and with what the words change."""
     (tmp_path / 'checkpoints').mkdir()
-    (tmp_path / 'checkpoints' / 'last.ckpt').touch()
+    torch.save({}, tmp_path / 'checkpoints' / 'last.ckpt')
     (tmp_path / 'config.yaml').write_text('data: {train_dir: mixed, mix: {own: {weight: 1}, rendered: {weight: 2}}}')
     words = ['dataset=mixed', '+data.mix.own.weight=3', f'ckpt_path={tmp_path}']
     config = settled(compose(words), words[1:])

@@ -1,0 +1,137 @@
+"""Processes that load pictures die or hang, and nothing is lost but the picture that did it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from strhub.data.base import WordDataset
+from strhub.data.dataset import FolderDataset
+from strhub.data.module import SceneTextDataModule
+
+WORDS = [f'w{number}' for number in range(24)]
+
+
+class Trap:
+    """The project's transform, whose decoder does something bad to the picture of `word`; always, or only once."""
+
+    def __init__(self, transform: Any, word: str, deed: str, once: Path | None = None) -> None:
+        self.transform, self.word, self.deed, self.once = transform, word, deed, once
+
+    def open(self, encoded: Path, name: str) -> Any:
+        if Path(encoded).stem == self.word and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.touch()
+            if self.deed == 'dies':
+                os.kill(os.getpid(), signal.SIGKILL)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as deaf as C code that never returns
+            time.sleep(600)
+        return self.transform.open(encoded, name=name)
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+        return self.transform(image, rng)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / 'words'
+    folder.mkdir()
+    for word in WORDS:
+        Image.new('RGB', (40, 16), 'white').save(folder / f'{word}.png')
+    (folder / 'labels.tsv').write_text(''.join(f'{word}.png\t{word}\n' for word in WORDS))
+    return folder
+
+
+def data_of(folder: Path, *, patience: float = 60) -> SceneTextDataModule:
+    charset = 'w0123456789'
+    options: dict[str, Any] = {'val_dir': folder, 'patience': patience}
+    data = SceneTextDataModule('', folder, (16, 32), 5, charset, charset, 4, 2, False, **options)
+    assert len(data.train_dataset) == len(data.val_dataset) == len(WORDS)  # type: ignore[arg-type]
+    return data
+
+
+def trap(words: Any, word: str, deed: str, once: Path | None = None) -> WordDataset:
+    assert isinstance(words, FolderDataset)
+    words.transform = Trap(words.transform, word, deed, once)
+    return words
+
+
+def labels_of(loader: Any) -> list[str]:
+    return [label for _, labels in loader for label in labels]
+
+
+@pytest.mark.parametrize('at', [0, 9, 23])
+def test_a_worker_that_dies_once_loses_nothing(folder: Path, tmp_path: Path, at: int) -> None:
+    data = data_of(folder)
+    words = trap(data.val_dataset, WORDS[at], 'dies', tmp_path / 'done')
+    data.patience = 0  # PyTorch looks for the dead sooner
+    assert labels_of(data.val_dataloader()) == WORDS
+    assert not words.unreadable
+    assert (tmp_path / 'done').exists()
+
+
+def test_the_order_of_training_is_what_it_would_have_been(folder: Path, tmp_path: Path) -> None:
+    usual = labels_of(data_of(folder).train_dataloader())
+    assert usual != WORDS
+    data = data_of(folder)
+    data.patience = 0
+    data.start_batch = 2
+    trap(data.train_dataset, usual[13], 'dies', tmp_path / 'done')
+    assert labels_of(data.train_dataloader()) == usual[8:]
+    assert (tmp_path / 'done').exists()
+
+
+def test_a_picture_that_kills_twice_is_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = data_of(folder)
+    data.patience = 0
+    words = trap(data.val_dataset, 'w9', 'dies')
+    loader = data.val_dataloader()
+    assert labels_of(loader) == WORDS  # it came blank
+    assert words.unreadable == [str(folder / 'w9.png')]
+    assert words.is_unreadable(9)
+    assert labels_of(loader) == WORDS
+    assert f'{folder / "w9.png"} ends the process that decodes it: counts as wrong' in caplog.text
+
+
+def test_a_picture_that_hangs_the_decoder_is_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = data_of(folder, patience=5)
+    words = trap(data.train_dataset, 'w9', 'hangs')
+    labels = labels_of(data.train_dataloader())
+    assert len(labels) == len(WORDS)
+    assert set(WORDS) - set(labels) <= {'w9'}  # another took its place
+    assert words.unreadable == [str(folder / 'w9.png')]
+    assert 'hangs the decoder: another one takes its place' in caplog.text
+
+
+def test_workers_that_always_die_end_in_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_of(folder)
+    data.patience = 0
+    trap(data.val_dataset, 'w0', 'dies')
+    monkeypatch.setattr('strhub.data.steady.MAX_DEATHS', 1000)
+    monkeypatch.setattr('strhub.data.steady.MAX_FAILURES', 2)
+    with pytest.raises(ChildProcessError, match=r'failed 2 times in a row.*try data\.num_workers=0'):
+        labels_of(data.val_dataloader())
+
+
+def test_errors_of_the_data_set_itself_pass(folder: Path) -> None:
+    data = data_of(folder)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError('the data set is broken')
+
+    data.val_dataset.items = broken  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match='the data set is broken'):
+        labels_of(data.val_dataloader())
+
+
+@pytest.mark.parametrize('patience', [-1, float('inf'), 'long', True])
+def test_patience_is_checked(folder: Path, patience: Any) -> None:
+    with pytest.raises(ValueError, match=r'data\.patience is'):
+        data_of(folder, patience=patience)
