@@ -26,8 +26,8 @@ from strhub.models.zoo import MODELS, config_dir
 
 WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
 QUOTED = ('"', "'", '[', '{', '$')
-PATHS = ('ckpt_path', 'pretrained', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir', 'replay', 'json',
-         'plot')  # fmt: skip
+PATHS = ('ckpt_path', 'pretrained', 'replay', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir',
+         'json', 'plot')  # fmt: skip
 SOURCE_PATH = re.compile(r'data\.mix\.[^.]+\.path')
 # what Hydra's grammar takes in a value without quotes, apart from blanks at its ends
 PLAIN = re.compile(r'[\w/.+*@?|:%-]*', re.ASCII)
