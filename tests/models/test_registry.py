@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from strhub.models.base import BaseSystem
+from strhub.models.parseq.model import DECODINGS
 from strhub.models.zoo import (
     MODELS,
     config_dir,
@@ -83,6 +84,30 @@ def test_batch_equals_single_pictures_every_time(name: str) -> None:
     torch.testing.assert_close(together, logits(system, pictures), rtol=0, atol=0)
     apart = torch.cat([logits(system, picture) for picture in pictures.split(1)])
     torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
+
+
+def ways(name: str) -> list[dict[str, object]]:
+    """How a model may be told to read."""
+    if 'refine_iters' not in hparams(name):
+        return [{}]
+    orders: list[dict[str, object]] = [{'decode_ar': False}, *({'decode': way} for way in DECODINGS)]
+    return [{**order, 'refine_iters': count} for order in orders for count in (0, 1)]
+
+
+@pytest.mark.parametrize(('name', 'way'), [(name, way) for name in MODELS for way in ways(name)], ids=str)
+def test_no_pictures_have_logits_without_rows(name: str, way: dict[str, object], tmp_path: Path) -> None:
+    system = make(name, **way)
+    save_safetensors(system, tmp_path / 'model.safetensors')
+    for reader in (system, load_reader(tmp_path / 'model.safetensors').eval()):
+        for max_length in (None, 0, 3, 99):
+            none, one = (reader(images(count, system.hparams.img_size), max_length) for count in (0, 1))
+            assert len(none) == 0
+            assert none.shape[2] == one.shape[2]
+            assert none.dtype == one.dtype
+            assert none.shape[1] == one.shape[1] or max_length is None  # where reading may stop early
+        assert reader.read(images(0, system.hparams.img_size)) == ([], [])
+        with pytest.raises(ValueError, match='expected images'):
+            reader(torch.rand(0, 3, 5, 7))
 
 
 @every_model

@@ -220,6 +220,9 @@ class PARSeq(nn.Module):
         """
         self._check_reading()
         num_positions = check_max_length(max_length, self.max_label_length) + 1
+        check_images(images, self.img_size)
+        if not len(images):  # no word says where to stop, and nothing is there to attend to
+            return self.head(self.pos_queries[:, :num_positions].expand(0, -1, -1))
         memory = self.decoder.project(self.encode(images))
         begin = torch.full((len(images), 1), self.bos_id, device=images.device)
         is_draft = self.refine_iters > 0  # of which nothing counts but the characters up to the end
