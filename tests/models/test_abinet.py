@@ -186,6 +186,14 @@ def test_every_iteration_is_on_record() -> None:
     assert thought.logits.equal(stages.language[1].logits)
 
 
+def test_what_all_iterations_ask_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, images, made = tiny_network(iter_size=3).eval(), torch.rand(2, 3, 16, 32), []
+    make = network.language.frame
+    monkeypatch.setattr(network.language, 'frame', lambda length: made.append(length) or make(length))
+    assert network.stages(images).alignment[-1].logits.equal(network(images))
+    assert made == [6, 6]
+
+
 def test_lengths_count_the_first_end() -> None:
     ids = torch.tensor([[0, 1, 1, 1], [1, 0, 2, 0], [1, 2, 3, 1], [3, 2, 1, 0]])
     logits = torch.nn.functional.one_hot(ids).float()

@@ -37,6 +37,14 @@ class Stages(NamedTuple):
     alignment: list[Opinion]
 
 
+class Frame(NamedTuple):
+    """What the language model asks of all words, however often: it depends on their number of positions alone."""
+
+    queries: Tensor  # (1, L, D)
+    positions: Tensor  # (L,)
+    itself: Tensor  # (L, L), True where a position would see itself
+
+
 class TransformerBackbone(nn.Module):
     """ResNet45, then transformer layers over its feature map: (N, 3, H, W) -> (N, D, H / 4, W / 4)."""
 
@@ -88,22 +96,25 @@ class Language(nn.Module):
         self.model = Stack(*layers)
         self.cls = nn.Linear(d_model, num_classes)
 
-    def forward(self, probs: Tensor, lengths: Tensor) -> Opinion:
+    def forward(self, probs: Tensor, lengths: Tensor, frame: Frame | None = None) -> Opinion:
         """Characters as probabilities (N, L, C), of which the first `lengths` (N,), end included, are a word."""
-        features = self.think(probs, lengths)
+        features = self.think(probs, lengths, frame or self.frame(probs.shape[1]))
         return Opinion(features, self.cls(features))
 
-    def think(self, probs: Tensor, lengths: Tensor) -> Tensor:
+    def frame(self, length: int) -> Frame:
+        """Of words of so many positions; made once, it serves all iterations."""
+        queries = self.pos_encoder.pe[:length, 0][None]
+        positions = torch.arange(length, device=queries.device)
+        return Frame(queries, positions, itself=positions == positions[:, None])
+
+    def think(self, probs: Tensor, lengths: Tensor, frame: Frame) -> Tensor:
         """The features (N, L, D) of the opinion on those characters."""
         if self.detach:
             probs = probs.detach()
         memory = self.token_encoder(self.proj(probs))
-        queries = self.pos_encoder(torch.zeros_like(memory[:1]))  # the same for all words
-        positions = torch.arange(probs.shape[1], device=probs.device)
         # A word of one position would leave its only query nothing to read.
-        padding = positions >= lengths.clamp(min=2)[:, None, None]  # (N, 1, L)
-        itself = positions == positions[:, None]  # (L, L)
-        return self.model(queries, memory, hidden=padding | itself, padding=padding)
+        padding = frame.positions >= lengths.clamp(min=2)[:, None, None]  # (N, 1, L)
+        return self.model(frame.queries, memory, hidden=padding | frame.itself, padding=padding)
 
 
 class Alignment(nn.Module):
@@ -225,8 +236,9 @@ class ABINet(nn.Module):
         length = check_max_length(max_length, self.max_label_length) + 1
         check_images(images, self.img_size)
         vision = belief = self.vision(images)
+        frame = self.language.frame(belief.logits.shape[1])
         for _ in range(self.iter_size):
-            thought = self.language.think(belief.logits.softmax(-1), belief.lengths)
+            thought = self.language.think(belief.logits.softmax(-1), belief.lengths, frame)
             belief = self.alignment(thought, vision.features)
         return belief.logits[:, :length]
 
@@ -237,8 +249,9 @@ class ABINet(nn.Module):
         language: list[Opinion] = []
         alignment: list[Opinion] = []
         belief = vision
+        frame = self.language.frame(belief.logits.shape[1])
         for _ in range(self.iter_size):
-            thought = self.language(belief.logits.softmax(-1), belief.lengths)
+            thought = self.language(belief.logits.softmax(-1), belief.lengths, frame)
             belief = self.alignment(thought.features, vision.features)
             language.append(thought)
             alignment.append(belief)
