@@ -150,5 +150,5 @@ def load_system(arguments: argparse.Namespace, *, device: torch.device) -> Reade
     reader.bf16 = arguments.precision == 'bf16'
     reader.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if arguments.compile:
-        compile_parts(reader, device)
+        compile_parts(reader, device, only_reads=True)
     return reader

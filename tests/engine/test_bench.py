@@ -239,9 +239,11 @@ def test_given_weights(parseq_checkpoint: Path, capsys: pytest.CaptureFixture[st
 def test_what_cannot_be_compiled_is_not_measured(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('strhub.engine.bench.subjects.compile_parts', lambda *_: False)
+    asked: list[dict[str, bool]] = []
+    monkeypatch.setattr('strhub.engine.bench.subjects.compile_parts', lambda *_, **how: asked.append(how))
     with pytest.raises(SystemExit) as stop:
         main([*shrunk('crnn-tiny'), 'compile=true'])
+    assert asked == [{'only_reads': True}]
     assert stop.value.code == 2
     assert 'torch cannot compile here' in capsys.readouterr().err
 

@@ -86,7 +86,7 @@ def lay_out(system: BaseSystem, options: Options) -> None:
     """As the options have it: channels last, compiled."""
     if options.channels_last:
         system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if options.compile and not compile_parts(system, options.device):
+    if options.compile and not compile_parts(system, options.device, only_reads=not options.trains):
         raise ValueError('compile=true: torch cannot compile here, as said above, so there is nothing to measure')
 
 
