@@ -16,6 +16,7 @@ COMMANDS = {  # name -> the module whose main(argv) does it, what it does
     'test': ('strhub.engine.evaluate', 'measure a checkpoint on the benchmark, or on sets of your own'),
     'read': ('strhub.engine.read', 'read the words in pictures'),
     'bench': ('strhub.engine.bench.cli', 'measure how fast and how large a model is'),
+    'tune': ('strhub.engine.tune.cli', 'find the learning rate and other hyper-parameters'),
     'render': ('strhub.data.synth.cli', 'make a data set of rendered words'),
     'convert': ('strhub.data.convert.cli', 'turn public data sets and folders of pictures into LMDB'),
     'inspect': ('strhub.data.inspect', 'show what a data set holds'),

@@ -1,0 +1,124 @@
+"""One trial: a training by `fit`, whose validations are reported to Ray Tune with a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig, OmegaConf
+from ray import tune
+
+from strhub.engine.callbacks import NonFiniteLossError
+from strhub.engine.checkpoints import link_or_copy
+from strhub.engine.devices import MAX_WORKERS, trains_on_cpu
+from strhub.engine.fit import fit
+from strhub.engine.tune import records
+
+# What a trial is worth that gave no numbers: Optuna has to learn that this corner is bad.
+WORTHLESS = {'val_accuracy': 0.0, 'val_NED': 0.0, 'val_loss': 1e6, 'step': 0}
+LAST = 'last.ckpt'
+
+
+class Report(pl.callbacks.Checkpoint):
+    """Tells Ray of every validation, with the last checkpoint.
+
+    A Checkpoint, since Lightning calls those after all other callbacks: by then `fit` has written the file. The search
+    looks at the best value so far, as the user will who takes the best checkpoint.
+
+    Args:
+        folder: of the trial.
+        checkpoint: the file that `fit` writes at each validation.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path, metric: str) -> None:
+        self.folder, self.checkpoint, self.metric = folder, checkpoint, metric
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        numbers = {name: float(trainer.callback_metrics[name]) for name in records.METRICS}
+        total = trainer.estimated_stepping_batches
+        report: dict[str, Any] = {**numbers, 'step': trainer.global_step, 'steps': total}
+        records.append_report(self.folder, report)
+        send(self.folder, report, self.metric, self.checkpoint)
+
+
+def send(folder: Path, report: Mapping[str, Any], metric: str, checkpoint: Path | None = None) -> None:
+    """Reports to Ray; what it does with the trial then is its affair."""
+    best = records.best_of([*records.read_reports(folder), dict(report)], metric)
+    assert best is not None
+    content = {**report, 'score': best[metric]}
+    if checkpoint is None or not checkpoint.exists():
+        tune.report(content)
+        return
+    with tempfile.TemporaryDirectory() as staging:
+        link_or_copy(checkpoint, Path(staging, LAST))
+        tune.report(content, checkpoint=tune.Checkpoint.from_directory(staging))
+
+
+def train_trial(
+    params: dict[str, Any], *, settings: dict[str, Any], folder: Path, cwd: Path, metric: str, cpus: float
+) -> None:
+    """What a worker of Ray runs.
+
+    Args:
+        params: key of the configuration -> value to try.
+        settings: the configuration of ./train.py, unresolved.
+        folder: of the search.
+        cwd: what paths in the configuration are relative to.
+        cpus: how many cores it may use.
+    """
+    os.chdir(cwd)
+    logging.getLogger('strhub').setLevel(logging.WARNING)
+    own = folder / tune.get_context().get_trial_id()
+    own.mkdir(parents=True, exist_ok=True)
+    records.write_params(own, params)
+    run_dir = own / 'run'
+    before = records.read_reports(own)
+    if before:  # the search was killed; its last word may have been lost
+        send(own, before[-1], metric, run_dir / 'checkpoints' / LAST)
+    if records.why_ended(own) is not None:
+        return
+    config = configured(settings, params, cpus)
+    config.ckpt_path = where_to_go_on(run_dir)
+    if config.ckpt_path is not None:
+        config.pretrained = None
+    report = Report(own, run_dir / 'checkpoints' / LAST, metric)
+    try:
+        fit(config, run_dir=run_dir, callbacks=[report])
+        records.end(own, records.FINISHED)
+    except NonFiniteLossError:
+        if not records.read_reports(own):
+            records.append_report(own, WORTHLESS)
+            send(own, WORTHLESS, metric)
+        records.end(own, records.DIVERGED)
+
+
+def where_to_go_on(run_dir: Path) -> str | None:
+    """The trial's last checkpoint: its own file, which a kill cannot make older than Ray's copy, or else that copy."""
+    if (run_dir / 'checkpoints' / LAST).exists():
+        return str(run_dir / 'checkpoints' / LAST)
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None or not Path(checkpoint.path, LAST).exists():
+        return None
+    return str(Path(checkpoint.path, LAST))
+
+
+def configured(settings: dict[str, Any], params: Mapping[str, Any], cpus: float) -> DictConfig:
+    """The configuration of one trial, which has `cpus` cores for itself and not the whole machine."""
+    config = OmegaConf.create(settings)
+    for key, value in params.items():
+        OmegaConf.update(config, key, value)
+    config.trainer.enable_progress_bar = False
+    cores = max(1, int(cpus))
+    on_cpu = trains_on_cpu(config.trainer.accelerator)
+    if config.data.num_workers == 'auto':
+        config.data.num_workers = min(cores - 1, max(1, cores // 4) if on_cpu else MAX_WORKERS)
+    if config.threads is None:
+        config.threads = max(1, cores - config.data.num_workers)
+    return config
