@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from strhub.data.picture import MAX_PIXELS, open_image
+from strhub.data.picture import MAX_PIXELS, is_endless, open_image
 
 cv2.setNumThreads(0)  # the pictures are small and the workers are the parallelism
 
@@ -51,7 +51,7 @@ def open_pixels(source: bytes | str | Path, *, name: str = '', enough: Size | No
         plain, size, flags = _plain_png(data), _jpeg_size(data), PLAIN
         if plain:
             size = int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
-        elif size:
+        elif size and not is_endless(data, size):
             plain, flags = data, PLAIN | REDUCED[_reduction(size, enough or size)]
         if plain and size and 0 < size[0] * size[1] <= MAX_PIXELS:
             with _silent_decoders():

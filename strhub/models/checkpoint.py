@@ -99,10 +99,15 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition('/')[2] for name in archive.namelist()}
+            unpacked = sum(member.file_size for member in archive.infolist())
     except Exception:  # the table of contents is at the end
         raise ValueError(f'{path} is damaged: the end of the file is missing; copy or download it again') from None
     if 'data.pkl' not in names:
         raise ValueError(f'{path} is a zip archive, but not one of torch.save; {ACCEPTED}')
+    if unpacked > path.stat().st_size:  # torch.save packs nothing, so this was made to fill the memory
+        raise ValueError(
+            f'{path} is packed: its {path.stat().st_size} bytes would become {unpacked} in memory; {ACCEPTED}, as saved'
+        )
     if 'constants.pkl' in names:
         raise ValueError(f'{path} is a TorchScript program, which cannot be turned back into a model; {ACCEPTED}')
 
