@@ -56,7 +56,8 @@ class Reproducible(pl.Callback):
 
     def note(self, trainer: pl.Trainer) -> None:
         """Adds to the facts what only the trainer knows."""
-        self.facts['number of devices'] = trainer.num_devices * trainer.num_nodes
+        # Lightning knows of other processes only once it has started them, and Ray's it does not count as devices.
+        self.facts['number of devices'] = max(trainer.num_devices * trainer.num_nodes, trainer.world_size)
         self.facts['trainer.accumulate_grad_batches'] = trainer.accumulate_grad_batches
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:

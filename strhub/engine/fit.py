@@ -207,6 +207,10 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
             raise ValueError(f"trainer.{name} is no argument of Lightning's Trainer: {hint}")
     if arguments.get('fast_dev_run'):  # Lightning's dry run leaves nothing on the disk
         callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+    if settings['launcher']['name'] == 'ray':
+        from strhub.engine.ray import trainer_arguments
+
+        arguments |= trainer_arguments(arguments)
     check_devices(arguments['devices'], arguments['accelerator'])
     facts = {'seed': settings['seed'], 'model.batch_size': settings['model']['batch_size']}
     facts |= {f'trainer.{key}': arguments[key] for key in ('max_epochs', 'max_steps')}  # the schedule ends there
@@ -248,6 +252,18 @@ def check_resumable(path: Path, system: BaseSystem, trainer: pl.Trainer) -> None
         raise ValueError(f'ckpt_path={path} is of another model: {changes}')
 
 
+def launch(config: DictConfig) -> Path | None:
+    """`fit` where the launcher section says."""
+    name = config.launcher.get('name')
+    if name == 'ray':
+        from strhub.engine.ray import fit_on_ray
+
+        return fit_on_ray(config, new_run_dir(config.model.name))
+    if name != 'local':
+        raise ValueError(f'launcher.name is {name!r}: give launcher=local or launcher=ray')
+    return fit(config)
+
+
 def train(config: DictConfig) -> None:
     """One run of the command line, with its last words."""
     program = shlex.join(sys.argv[:1]) if sys.argv[0].endswith('.py') else 'strhub train'
@@ -256,7 +272,7 @@ def train(config: DictConfig) -> None:
         # Lightning starts the processes of the other devices with these words.
         sys.argv = [str(Path(__file__).parents[1] / '__main__.py'), 'train', *sys.argv[1:]]
     with exiting(program):
-        best = fit(config)
+        best = launch(config)
         if best is None:
             return
         where = shlex.quote(str(best))

@@ -108,7 +108,7 @@ class BaseSystem(Recogniser, pl.LightningModule, ABC):
     def lr_scale(self) -> float:
         """Factor on the published learning rate: linear in the accumulated batch, square root in the devices."""
         batch_size = self.batch_size * self.trainer.accumulate_grad_batches
-        return math.sqrt(self.trainer.num_devices * self.trainer.num_nodes) * batch_size / REFERENCE_BATCH_SIZE
+        return math.sqrt(self.trainer.world_size) * batch_size / REFERENCE_BATCH_SIZE
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         scale = self.lr_scale()

@@ -1,0 +1,143 @@
+"""launcher=ray: the same training in processes of a Ray cluster, which outlives those of them that die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from strhub.engine.callbacks import TrainingFailedError
+from strhub.engine.checkpoints import LAST, link_or_copy, newest_whole
+
+log = logging.getLogger(__name__)
+
+NAME = 'ray'
+STORED = 'ray'  # folder of a run where Ray keeps what it needs for going on
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Refuses a launcher section that makes no sense."""
+    launcher = settings['launcher']
+    for key, least in {'num_workers': 1, 'cpus_per_worker': 1, 'max_failures': 0}.items():
+        if type(launcher[key]) is not int or launcher[key] < least:
+            raise ValueError(f'launcher.{key} is {launcher[key]!r}: give a whole number, at least {least}')
+    if launcher['use_gpu'] not in (True, False, 'auto'):
+        raise ValueError(f'launcher.use_gpu is {launcher["use_gpu"]!r}: give true, false or auto')
+
+
+def fit_on_ray(config: DictConfig, folder: Path) -> Path | None:
+    """Trains as `config` says in `launcher.num_workers` processes; arguments and errors are those of `fit`.
+
+    Returns:
+        The newest checkpoint in `folder`, if this machine sees what the first process has written there.
+    """
+    import ray
+    from ray import train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    check(settings)
+    launcher, folder = settings['launcher'], folder.absolute()
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(address=launcher['address'], log_to_driver=True, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise ValueError(f'launcher.address={launcher["address"]}: there is no Ray cluster ({error})') from error
+    try:
+        resources = ray.cluster_resources()
+        use_gpu = bool(resources.get('GPU')) if launcher['use_gpu'] == 'auto' else launcher['use_gpu']
+        wanted = launcher['num_workers'] * launcher['cpus_per_worker']
+        if wanted > resources.get('CPU', 0):
+            raise ValueError(
+                f'launcher.num_workers={launcher["num_workers"]} with {launcher["cpus_per_worker"]} CPUs each: '
+                f'the cluster has {resources.get("CPU", 0):.0f} CPUs; give fewer workers, or another launcher.address='
+            )
+        storage = launcher['storage_path'] or folder / STORED
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={'settings': settings, 'folder': str(folder), 'cwd': str(Path.cwd())},
+            scaling_config=train.ScalingConfig(
+                num_workers=launcher['num_workers'],
+                use_gpu=use_gpu,
+                resources_per_worker={'CPU': launcher['cpus_per_worker'], **({'GPU': 1} if use_gpu else {})},
+            ),
+            torch_config=TorchConfig(backend=None if use_gpu else 'gloo'),
+            run_config=train.RunConfig(
+                name=folder.name,
+                storage_path=str(storage) if '://' in str(storage) else str(Path(storage).absolute()),
+                failure_config=train.FailureConfig(max_failures=launcher['max_failures']),
+                checkpoint_config=train.CheckpointConfig(num_to_keep=2),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except train.TrainingFailedError as error:
+            raise TrainingFailedError(
+                f'training stopped: {str(error).strip().splitlines()[-1]}; go on with the same command and '
+                f'hydra.run.dir={folder} ckpt_path=auto'
+            ) from error
+        log.info('Ray keeps the checkpoints of this run in %s', result.path)
+        return newest_whole(folder) if folder.is_dir() else None
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def work(given: Mapping[str, Any]) -> None:
+    """What each process does: `fit`, from Ray's last checkpoint if this is not the first try."""
+    from ray import train
+
+    from strhub.engine.fit import fit
+
+    os.chdir(given['cwd'] if Path(given['cwd']).is_dir() else '.')
+    settings = dict(given['settings'])
+    settings['threads'] = settings['threads'] or settings['launcher']['cpus_per_worker']
+    checkpoint = train.get_checkpoint()
+    with checkpoint.as_directory() if checkpoint else nullcontext() as found:
+        if found is not None:
+            settings |= {'ckpt_path': str(Path(found, LAST)), 'pretrained': None}
+        fit(
+            OmegaConf.create(settings),
+            run_dir=given['folder'],
+            callbacks=[Report(Path(given['folder'], 'checkpoints'))],
+        )
+
+
+def trainer_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of Lightning's Trainer that are otherwise within a process of Ray."""
+    from ray.train.lightning import RayDDPStrategy, RayFSDPStrategy, RayLightningEnvironment
+
+    strategy = RayFSDPStrategy() if arguments['strategy'] == 'fsdp' else RayDDPStrategy()
+    accelerator = 'auto' if torch.cuda.is_available() else 'cpu'
+    environment = {'strategy': strategy, 'plugins': [RayLightningEnvironment()]}
+    return {**environment, 'accelerator': accelerator, 'devices': 'auto', 'num_nodes': 1}
+
+
+class Report(pl.callbacks.Checkpoint):
+    """Gives Ray the last checkpoint after each validation, for which it has to be listed behind `Checkpoints`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        from ray import train
+
+        if trainer.state.fn != 'fit' or trainer.sanity_checking:
+            return
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics['step'] = trainer.global_step
+        if not trainer.is_global_zero:
+            train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            link_or_copy(self.folder / LAST, Path(temporary, LAST))
+            train.report(metrics, checkpoint=train.Checkpoint.from_directory(temporary))
