@@ -36,15 +36,15 @@ format: env ## put every file into the house style
 
 env: $(VENV)/.ready ## make .venv and install strhub in it, with the registry's ordinary torch
 
-$(VENV)/.ready: pyproject.toml $(wildcard requirements/*.in) requirements/core.txt requirements/dev.txt requirements/train.txt requirements/test.txt requirements/data.txt requirements/bench.txt
+$(VENV)/.ready: pyproject.toml $(wildcard requirements/*.in) requirements/core.txt requirements/dev.txt requirements/train.txt requirements/test.txt requirements/data.txt requirements/bench.txt requirements/tune.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo 'strhub needs Python 3.10 or newer: give one with make PYTHON=/path/to/python3 …' >&2; exit 2; }
 ifdef UV
 	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
-	$(UV) pip install --quiet --python $(VENV)/bin/python -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/bench.txt -r requirements/dev.txt -e .
+	$(UV) pip install --quiet --python $(VENV)/bin/python -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/bench.txt -r requirements/tune.txt -r requirements/dev.txt -e .
 else
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/bench.txt -r requirements/dev.txt -e .
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/bench.txt -r requirements/tune.txt -r requirements/dev.txt -e .
 endif
 	@touch $@
 

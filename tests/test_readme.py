@@ -29,7 +29,12 @@ def marks(command: str) -> list[pytest.MarkDecorator]:
         return [pytest.mark.network]
     if command in ('make demo', 'make test'):  # tests/test_quickstart.py has the former in short; the latter runs this
         return [pytest.mark.skip(reason='the suite itself, or ten minutes of training')]
-    if 'devices=2' in command or command == './train.py +experiment=parseq' or 'torch-' in command:
+    if (
+        'devices=2' in command
+        or command == './train.py +experiment=parseq'
+        or 'torch-' in command
+        or 'tune_abinet' in command
+    ):
         return [pytest.mark.slow]
     return []
 
@@ -69,6 +74,8 @@ def run(folder: Path, command: str) -> str:
 def test_command(command: str, workspace: Path) -> None:
     if command.startswith('./train.py') and 'ckpt_path' not in command:
         command += f' {FEW_STEPS}'
+    if command.startswith('./tune.py'):
+        command += f' {FEW_STEPS} tune.num_samples=1 tune.cpus_per_trial=1 threads=1'
     if command.startswith('./bench.py'):
         command += ' min_run_time=0.001 warmup=0 threads=1'
     command = re.sub('^strhub', f'{sys.executable} -m strhub', command)

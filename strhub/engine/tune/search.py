@@ -102,7 +102,8 @@ def start_ray() -> None:
     if 'RAY_ADDRESS' in os.environ:  # a cluster that is there
         ray.init(**shared)
     else:
-        ray.init(num_cpus=cores(), include_dashboard=False, object_store_memory=OBJECT_STORE, **shared)
+        # 'local', since without an address Ray joins whatever cluster anybody has started on this machine
+        ray.init('local', num_cpus=cores(), include_dashboard=False, object_store_memory=OBJECT_STORE, **shared)
 
 
 def search(folder: Path, settings: dict[str, Any], options: Options, *, grace: int, resumes: bool) -> dict[str, str]:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ray import tune
 
 from strhub.engine.callbacks import NonFiniteLossError
-from strhub.engine.checkpoints import link_or_copy
+from strhub.engine.checkpoints import link_or_copy, newest_whole
 from strhub.engine.devices import MAX_WORKERS, trains_on_cpu
 from strhub.engine.fit import fit
 from strhub.engine.tune import records
@@ -101,8 +101,8 @@ def train_trial(
 
 def where_to_go_on(run_dir: Path) -> str | None:
     """The trial's last checkpoint: its own file, which a kill cannot make older than Ray's copy, or else that copy."""
-    if (run_dir / 'checkpoints' / LAST).exists():
-        return str(run_dir / 'checkpoints' / LAST)
+    if (own := newest_whole(run_dir)) is not None:
+        return str(own)
     checkpoint = tune.get_checkpoint()
     if checkpoint is None or not Path(checkpoint.path, LAST).exists():
         return None
