@@ -152,9 +152,14 @@ def resumed(words: Sequence[str]) -> list[str]:
     keys = {key_of(word) for word in words}
     before = [str(word) for word in OmegaConf.load(run / OVERRIDES)]
     dropped = {*keys, 'ckpt_path', 'replay', '', *(['hydra.run.dir'] if replays else ['pretrained'])}
-    kept = [word for word in before if key_of(word) not in dropped]
+    kept = [word for word in before if key_of(word) not in dropped and not is_of_hydra(word)]
     folder = [] if replays or 'hydra.run.dir' in keys else [quote(f'hydra.run.dir={run}')]
     return [*kept, *words, *folder]
+
+
+def is_of_hydra(word: str) -> bool:
+    """Whether it changes what Hydra itself does, which could be to run code that came with somebody's run."""
+    return re.match(r'hydra[./@]', key_of(word)) is not None and key_of(word) != 'hydra.run.dir'
 
 
 def settled(config: DictConfig, words: Sequence[str]) -> DictConfig:

@@ -20,6 +20,7 @@ import yaml
 from test_fit import ROOT, SMALL, small, words  # noqa: F401 (fixtures)
 
 from strhub.engine.checkpoints import Checkpoints, has_ended, is_whole, newest_whole
+from strhub.engine.configure import resumed
 from strhub.engine.fit import main
 
 pytestmark = [pytest.mark.filterwarnings('ignore')]
@@ -218,3 +219,12 @@ def test_replay_of_no_run_is_refused(small: list[str], capsys: Any) -> None:  # 
         main(['--config-dir=nowhere'])
     assert status.value.code == 2
     assert 'replay=nowhere: there is no config.yaml in it; give the folder of a run' in capsys.readouterr().err
+
+
+def test_what_a_foreign_run_asks_of_hydra_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / 'hydra').mkdir()
+    (tmp_path / 'config.yaml').write_text('seed: 1')
+    (tmp_path / 'hydra' / 'overrides.yaml').write_text(
+        '[seed=1, +hydra.callbacks.x._target_=os.system, hydra/output=x]'
+    )
+    assert resumed([f'replay={tmp_path}']) == ['seed=1', f'replay={tmp_path}']
