@@ -75,7 +75,8 @@ def test_command(command: str, workspace: Path) -> None:
     if command.startswith('./train.py') and 'ckpt_path' not in command:
         command += f' {FEW_STEPS}'
     if command.startswith('./tune.py'):
-        command += f' {FEW_STEPS} tune.num_samples=1 tune.cpus_per_trial=1 threads=1'
+        # Ray leaves a token at home
+        command = f'HOME=$PWD {command} {FEW_STEPS} tune.num_samples=1 tune.cpus_per_trial=1 threads=1'
     if command.startswith('./bench.py'):
         command += ' min_run_time=0.001 warmup=0 threads=1'
     command = re.sub('^strhub', f'{sys.executable} -m strhub', command)
