@@ -102,6 +102,7 @@ def test_terminated_run_saves_and_goes_on_by_the_same_command(small: list[str], 
     assert len(json.loads((tmp_path / 'run' / 'record.json').read_text())) == 2
 
 
+@pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason='sets a limit on another process, which only Linux can')
 def test_full_disk_ends_in_a_sentence_and_the_checkpoint_before_it_stays(small: list[str], tmp_path: Path) -> None:  # noqa: F811
     """A limit on the size of files, which refuses to write as a full disk does, comes once there is a checkpoint."""
     command = [word for word in small if not word.startswith('trainer.max_epochs')]
