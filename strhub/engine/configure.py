@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from strhub.data.synth.words import characters_of
-from strhub.engine.checkpoints import has_ended, newest_whole
+from strhub.engine.checkpoints import by_age, has_ended, newest_whole
 from strhub.models.zoo import MODELS, config_dir
 
 WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
@@ -98,7 +98,7 @@ def checkpoint_of(path: str | Path) -> Path:
 def found(words: Sequence[str], config: str = MAIN) -> list[str] | None:
     """Puts a checkpoint in the place of ckpt_path=auto, or nothing where there is none to go on from.
 
-    It is the newest whole one of the folder hydra.run.dir=…, or else of the model's runs that have not ended.
+    It is the newest whole one of the folder hydra.run.dir=…, or else of the model's last run, if that has not ended.
 
     Returns:
         None if the run of that folder has ended: there is nothing left to do.
@@ -107,15 +107,16 @@ def found(words: Sequence[str], config: str = MAIN) -> list[str] | None:
         return list(words)
     others = [word for word in words if key_of(word) != 'ckpt_path']
     own = value_of(words, 'hydra.run.dir')
-    runs = [Path(own)] if own else list(Path('outputs', compose(others, config).model.name).glob('*/'))
-    there = [path for run in runs if run.is_dir() and (path := newest_whole(run)) is not None]
-    going = [path for path in there if own or not has_ended(path)]
-    if not going:
+    runs = [Path(own)] if own else Path('outputs', compose(others, config).model.name).glob('*/')
+    last = max(runs, key=lambda run: max((path.stat().st_mtime_ns for path in by_age(run)), default=0), default=None)
+    newest = None if last is None else newest_whole(last)
+    if newest is not None and has_ended(newest):
+        if own:
+            return None
+        newest = None
+    if newest is None:
         log.warning('ckpt_path=auto: there is no run to go on with, so this is a new one')
         return others
-    newest = max(going, key=lambda path: path.stat().st_mtime_ns)
-    if has_ended(newest):
-        return None
     log.warning('ckpt_path=auto: going on from %s', newest)
     return [*others, quote(f'ckpt_path={newest}')]
 

@@ -158,6 +158,13 @@ def test_auto_goes_on_begins_or_has_nothing_to_do(small: list[str], tmp_path: Pa
     main([*small, 'ckpt_path=auto'])  # in outputs/ there is none
     (first,) = Path('outputs/crnn-tiny').iterdir()
     assert has_ended(first / 'checkpoints' / 'last.ckpt')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('strhub.engine.checkpoints.Checkpoints.on_train_end', lambda *_: None)
+        main([*small, 'ckpt_path=auto', 'hydra.run.dir=outputs/crnn-tiny/stopped'])
+    capsys.readouterr()
+    main([*small, 'ckpt_path=auto'])
+    assert 'going on from outputs/crnn-tiny/stopped/checkpoints/last.ckpt' in capsys.readouterr().err
+    assert len(list(Path('outputs/crnn-tiny').iterdir())) == 2
 
 
 def test_last_checkpoint_is_written_between_validations(small: list[str], tmp_path: Path) -> None:  # noqa: F811
