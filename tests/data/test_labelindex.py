@@ -132,7 +132,7 @@ def test_sets_of_many_blocks(tmp_path, scans):
     root = write(tmp_path / 'set', labels)
     for _ in range(2):
         dataset = LmdbDataset(root, RULES)
-        assert dataset._records.tolist() == [i for i, label in enumerate(labels, 1) if 0 < len(label) < 7]
+        assert dataset.records.tolist() == [i for i, label in enumerate(labels, 1) if 0 < len(label) < 7]
     assert scans == [root]
 
 
@@ -309,7 +309,7 @@ def test_processes_may_write_at_once(tmp_path):
             status = 1
             try:
                 for _ in range(2):
-                    right = LmdbDataset(root, RULES)._records.tolist() == expected
+                    right = LmdbDataset(root, RULES).records.tolist() == expected
                     for path in indices(root):
                         if path.suffix != '.partial':  # under way in another process, which would turn to the cache
                             path.unlink(missing_ok=True)
@@ -318,7 +318,7 @@ def test_processes_may_write_at_once(tmp_path):
                 os._exit(status)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
-    assert LmdbDataset(root, RULES)._records.tolist() == expected
+    assert LmdbDataset(root, RULES).records.tolist() == expected
     assert len(indices(root)) == 1
 
 
@@ -326,7 +326,7 @@ def test_another_process_opens_the_index_itself(tmp_path, scans):
     root = write(tmp_path / 'set', WORDS * 100)
     dataset = LmdbDataset(root, RULES)
     travelling = pickle.dumps(dataset)
-    assert dataset._records.tobytes() not in travelling
+    assert dataset.records.tobytes() not in travelling
     arrived = pickle.loads(travelling)
     assert [arrived.label(i) for i in range(len(arrived))] == KEPT * 100
     assert len(scans) == 1
