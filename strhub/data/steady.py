@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # What PyTorch says of a worker that died, and of one that it waited for in vain; an error within a worker has its own.
 DEAD, LATE = re.compile(r'DataLoader worker \(pid'), re.compile(r'DataLoader timed out')
+# Batches lie in memory that their worker hands over when asked: from one that has died meanwhile this is what comes.
+LOST = (EOFError, ConnectionError, FileNotFoundError)
 MAX_FAILURES = 5  # in a row, with no batch between them
 MAX_DEATHS = 2  # of workers with the same picture in work, of which the first may be chance
 GRACE = 2.0  # seconds within which a picture that was only slow, as after the whole machine slept, is done
@@ -68,7 +70,7 @@ class SteadyLoader:
                     done, failures = done + 1, 0
                     yield batch
                 return
-            except RuntimeError as error:
+            except (RuntimeError, *LOST) as error:
                 failures += 1
                 self._recover(error, failures)
             self.sampler.go_on_after(done * self.batch_size)
@@ -83,9 +85,10 @@ class SteadyLoader:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
         return batches
 
-    def _recover(self, error: RuntimeError, failures: int) -> None:
+    def _recover(self, error: Exception, failures: int) -> None:
         is_late = LATE.match(str(error)) is not None
-        if not is_late and not DEAD.match(str(error)):
+        is_lost = isinstance(error, LOST) and not str(error).startswith('Caught ')  # as errors within a worker do
+        if not (is_late or is_lost or DEAD.match(str(error))):
             raise error
         if failures >= MAX_FAILURES:
             raise ChildProcessError(

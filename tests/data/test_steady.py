@@ -135,3 +135,32 @@ def test_errors_of_the_data_set_itself_pass(folder: Path) -> None:
 def test_patience_is_checked(folder: Path, patience: Any) -> None:
     with pytest.raises(ValueError, match=r'data\.patience is'):
         data_of(folder, patience=patience)
+
+
+@pytest.mark.parametrize('error', [EOFError(), ConnectionResetError(104, 'reset'), FileNotFoundError(2, 'no socket')])
+def test_a_batch_that_its_worker_took_with_it_is_loaded_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    loader = data_of(folder).val_dataloader()
+    begin, failures = loader._begin, [error]
+
+    def lossy() -> Any:
+        for number, batch in enumerate(begin()):
+            if number == 2 and failures:
+                raise failures.pop()
+            yield batch
+
+    monkeypatch.setattr(loader, '_begin', lossy)
+    assert labels_of(loader) == WORDS
+    assert not failures
+
+
+def test_a_file_that_is_missing_in_a_worker_is_no_lost_batch(folder: Path) -> None:
+    data = data_of(folder)
+
+    def broken(*_: Any) -> Any:
+        raise FileNotFoundError('the data set is gone')
+
+    data.val_dataset.items = broken  # type: ignore[attr-defined]
+    with pytest.raises(FileNotFoundError, match='the data set is gone'):
+        labels_of(data.val_dataloader())
