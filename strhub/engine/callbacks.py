@@ -159,8 +159,7 @@ class StopOnSignal(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # A checkpoint must lie between two optimiser steps and not between two epochs.
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+        if is_between_steps(trainer, batch_idx):
             self.chances += 1
             self.stop(trainer, is_time_to_ask=self.chances % self.ASK_EVERY == 0)
 
@@ -175,10 +174,21 @@ class StopOnSignal(pl.Callback):
             # All processes have to stop at the same step, so they ask each other, seldom since asking costs time.
             if not is_time_to_ask:
                 return
-            received = torch.tensor(signum or 0, device=trainer.strategy.root_device)
-            signum = int(trainer.strategy.reduce(received, reduce_op='max')) or None
+            signum = highest(trainer, signum or 0) or None
         if signum is not None:
             raise TrainingInterruptedError(signum)
+
+
+def is_between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Where a checkpoint may lie when a batch has ended: between two optimiser steps and not between two epochs."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch
+
+
+def highest(trainer: pl.Trainer, value: int) -> int:
+    """The highest of the values that all processes give, who have to ask together."""
+    if trainer.world_size == 1:
+        return value
+    return int(trainer.strategy.reduce(torch.tensor(int(value), device=trainer.strategy.root_device), reduce_op='max'))
 
 
 class FiniteLoss(pl.Callback):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from strhub.engine.callbacks import TrainingFailedError, TrainingInterruptedError
+from strhub.engine.callbacks import TrainingFailedError, TrainingInterruptedError, highest, is_between_steps
 from strhub.engine.errors import sentence
 
 log = logging.getLogger(__name__)
@@ -59,15 +60,11 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # between two optimiser steps, and not between two epochs
-        if self.minutes is None or (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
+        if self.minutes is None or not is_between_steps(trainer, batch_idx):
             return
         if trainer.world_size > 1 and trainer.global_step % self.ASK_EVERY:
             return
-        is_due = time.monotonic() - self.saved_at >= 60 * self.minutes
-        if trainer.world_size > 1:
-            due = torch.tensor(float(is_due), device=trainer.strategy.root_device)
-            is_due = bool(trainer.strategy.reduce(due, reduce_op='max'))
+        is_due = highest(trainer, time.monotonic() - self.saved_at >= 60 * self.minutes)
         if is_due and trainer.strategy.reduce(torch.isfinite(outputs['loss']).float(), reduce_op='mean') == 1:
             self.save(trainer, self.last_path)
 
@@ -186,6 +183,14 @@ def has_ended(path: Path) -> bool:
 def rank(best: list[tuple[float, int, str]]) -> list[tuple[float, int, str]]:
     """The best score first; of equals the later, and averaged weights before those they came from."""
     return sorted(best, key=lambda entry: (entry[0], entry[1], entry[2].startswith('averaged')), reverse=True)
+
+
+@contextmanager
+def alone(checkpoint: Path) -> Iterator[Path]:
+    """A folder for a while with nothing in it but the checkpoint, as last.ckpt: what Ray takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        link_or_copy(checkpoint, Path(folder, LAST))
+        yield Path(folder)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

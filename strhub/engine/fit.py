@@ -258,6 +258,7 @@ def launch(config: DictConfig) -> Path | None:
     if name == 'ray':
         from strhub.engine.ray import fit_on_ray
 
+        check(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         return fit_on_ray(config, new_run_dir(config.model.name))
     if name != 'local':
         raise ValueError(f'launcher.name is {name!r}: give launcher=local or launcher=ray')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from strhub.engine.callbacks import TrainingFailedError
-from strhub.engine.checkpoints import LAST, link_or_copy, newest_whole
+from strhub.engine.checkpoints import LAST, alone, newest_whole
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +137,5 @@ class Report(pl.callbacks.Checkpoint):
         if not trainer.is_global_zero:
             train.report(metrics)
             return
-        with tempfile.TemporaryDirectory() as temporary:
-            link_or_copy(self.folder / LAST, Path(temporary, LAST))
-            train.report(metrics, checkpoint=train.Checkpoint.from_directory(temporary))
+        with alone(self.folder / LAST) as folder:
+            train.report(metrics, checkpoint=train.Checkpoint.from_directory(str(folder)))

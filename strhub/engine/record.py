@@ -17,6 +17,7 @@ import torch
 
 from strhub.data.fingerprint import fingerprints
 from strhub.data.module import SceneTextDataModule
+from strhub.engine.results import write
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,7 @@ def keep_record(folder: Path, data: SceneTextDataModule, replay: str | None, *, 
         for difference in differences(replay, record):
             log.warning('this is not all as it was in %s: %s', replay, difference)
     path = folder / RECORD
-    earlier = read(path)
-    beside = path.with_suffix('.partial')
-    beside.write_text(json.dumps([*earlier, record], indent=2, ensure_ascii=False) + '\n', 'utf-8')
-    beside.replace(path)
+    write(path, json.dumps([*read(path), record], indent=2, ensure_ascii=False) + '\n')
 
 
 def record_of(data: SceneTextDataModule, *, validates: bool) -> dict[str, Any]:

@@ -60,7 +60,11 @@ def results_path(checkpoint: str) -> Path:
 def append(path: Path, text: str) -> None:
     """Adds to a file, which holds either the old text or all of it: a killed run leaves no half."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, (path.read_text('utf-8') if path.exists() else '') + text)
+
+
+def write(path: Path, text: str) -> None:
+    """Writes beside and renames: a killed run leaves the old file, or none."""
     partial = path.with_name(f'{path.name}.part')
-    before = path.read_text('utf-8') if path.exists() else ''
-    partial.write_text(before + text, 'utf-8', errors='backslashreplace')  # names of files may be no Unicode
+    partial.write_text(text, 'utf-8', errors='backslashreplace')  # names of files may be no Unicode
     partial.replace(path)

@@ -19,7 +19,7 @@ from strhub.engine.bench.counts import Counts
 from strhub.engine.bench.options import Options
 from strhub.engine.bench.timing import Timing
 from strhub.engine.bench.training import StepTiming
-from strhub.engine.results import aligned
+from strhub.engine.results import aligned, write
 
 MILLI, MILLION, BILLION, GIBI = 1e-3, 1e6, 1e9, 2**30
 
@@ -160,6 +160,4 @@ def record(models: Sequence[Mapping[str, Any]], options: Options) -> dict[str, A
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON; a run that is killed leaves the old file, or none."""
-    partial = path.with_name(f'{path.name}.part')
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', 'utf-8')
-    partial.replace(path)
+    write(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')

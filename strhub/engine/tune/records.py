@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from strhub.engine.results import write
+
 ORDER, REPORTS, ENDED, PARAMS, SEARCH = 'trials.txt', 'reports.jsonl', 'ended.txt', 'params.json', 'search.json'
 METRICS = {'val_accuracy': 'max', 'val_NED': 'max', 'val_loss': 'min'}  # and which way is better
 
@@ -43,7 +45,7 @@ def number_of(folder: Path, trial_id: str) -> int:
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
-    (folder / PARAMS).write_text(json.dumps(params))
+    write(folder / PARAMS, json.dumps(params))
 
 
 def append_report(folder: Path, report: dict[str, Any]) -> None:
@@ -67,9 +69,7 @@ def read_reports(folder: Path) -> list[dict[str, Any]]:
 def end(folder: Path, reason: str) -> None:
     """Notes why a trial ended; the first to know is right."""
     if why_ended(folder) is None:
-        beside = folder / f'{ENDED}.partial'
-        beside.write_text(reason)
-        beside.replace(folder / ENDED)
+        write(folder / ENDED, reason)
 
 
 def why_ended(folder: Path) -> str | None:

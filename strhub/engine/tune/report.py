@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from strhub.engine.configure import key_of, quote
+from strhub.engine.results import write
 from strhub.engine.tune import records
 from strhub.engine.tune.options import Options
 from strhub.engine.tune.records import Record
@@ -75,10 +76,10 @@ def save(folder: Path, trials: Sequence[Record], options: Options, train: str | 
         'trials': [vars(trial) for trial in trials],
         'versions': {name: version(name) for name in ('torch', 'lightning', 'ray', 'optuna')},
     }
-    (folder / 'results.json').write_text(json.dumps(content, indent=1))
-    (folder / 'trials.md').write_text(table(trials, options) + '\n')
+    write(folder / 'results.json', json.dumps(content, indent=1))
+    write(folder / 'trials.md', table(trials, options) + '\n')
     if train is not None:
-        (folder / 'train.sh').write_text(f'{train}\n')
+        write(folder / 'train.sh', f'{train}\n')
 
 
 def plot(path: Path, trials: Sequence[Record], options: Options) -> None:

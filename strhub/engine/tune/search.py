@@ -21,6 +21,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from strhub.cores import cores
+from strhub.engine.results import write
 from strhub.engine.tune import records
 from strhub.engine.tune.options import Options
 from strhub.engine.tune.space import Dimension, spell, spread
@@ -174,7 +175,7 @@ def last_line(error: BaseException) -> str:
 
 
 def save_search(folder: Path, content: dict[str, Any]) -> None:
-    (folder / records.SEARCH).write_text(json.dumps(content, indent=1))
+    write(folder / records.SEARCH, json.dumps(content, indent=1))
 
 
 def load_search(folder: Path) -> dict[str, Any]:

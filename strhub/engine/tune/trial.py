@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from ray import tune
 
 from strhub.engine.callbacks import NonFiniteLossError
-from strhub.engine.checkpoints import link_or_copy, newest_whole
+from strhub.engine.checkpoints import LAST, alone, newest_whole
 from strhub.engine.devices import MAX_WORKERS, trains_on_cpu
 from strhub.engine.fit import fit
 from strhub.engine.tune import records
 
 # What a trial is worth that gave no numbers: Optuna has to learn that this corner is bad.
 WORTHLESS = {'val_accuracy': 0.0, 'val_NED': 0.0, 'val_loss': 1e6, 'step': 0}
-LAST = 'last.ckpt'
 
 
 class Report(pl.callbacks.Checkpoint):
@@ -56,9 +54,8 @@ def send(folder: Path, report: Mapping[str, Any], metric: str, checkpoint: Path 
     if checkpoint is None or not checkpoint.exists():
         tune.report(content)
         return
-    with tempfile.TemporaryDirectory() as staging:
-        link_or_copy(checkpoint, Path(staging, LAST))
-        tune.report(content, checkpoint=tune.Checkpoint.from_directory(staging))
+    with alone(checkpoint) as staging:
+        tune.report(content, checkpoint=tune.Checkpoint.from_directory(str(staging)))
 
 
 def train_trial(
