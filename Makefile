@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGES ?=
 VENV := .venv
 UV := $(shell command -v uv 2>/dev/null)
-EXTRAS := dev train test data bench tune export demo
+EXTRAS := dev train test data bench tune export demo serve
 COMPILE = $(or $(UV),.tools/bin/uv) pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate -c requirements/constraints.in
 # Packages that only the default CUDA builds of torch need; other platforms' indexes bring their own.
 ACCELERATOR := ^(nvidia-|cuda-|triton)
@@ -36,15 +36,15 @@ format: env ## put every file into the house style
 
 env: $(VENV)/.ready ## make .venv and install strhub in it, with the registry's ordinary torch
 
-$(VENV)/.ready: pyproject.toml $(wildcard requirements/*.in) requirements/core.txt requirements/dev.txt requirements/train.txt requirements/test.txt requirements/data.txt requirements/bench.txt requirements/tune.txt
+$(VENV)/.ready: pyproject.toml $(wildcard requirements/*.in) requirements/core.txt $(EXTRAS:%=requirements/%.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo 'strhub needs Python 3.10 or newer: give one with make PYTHON=/path/to/python3 …' >&2; exit 2; }
 ifdef UV
 	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
-	$(UV) pip install --quiet --python $(VENV)/bin/python -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/bench.txt -r requirements/tune.txt -r requirements/dev.txt -e .
+	$(UV) pip install --quiet --python $(VENV)/bin/python $(addprefix -r requirements/,core.txt $(EXTRAS:%=%.txt)) -e .
 else
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/core.txt -r requirements/train.txt -r requirements/test.txt -r requirements/data.txt -r requirements/bench.txt -r requirements/tune.txt -r requirements/dev.txt -e .
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -r requirements/,core.txt $(EXTRAS:%=%.txt)) -e .
 endif
 	@touch $@
 
@@ -62,8 +62,13 @@ reqs: requirements/core.txt $(EXTRAS:%=requirements/%.txt) ## compile requiremen
 requirements/core.txt: requirements/core.in | $(or $(UV),.tools/bin/uv)
 	$(COMPILE) $< -o $@
 
-requirements/%.txt: requirements/%.in requirements/core.txt | $(or $(UV),.tools/bin/uv)
-	$(COMPILE) -c requirements/core.txt $< -o $@
+requirements/%.txt: requirements/%.in .tools/together.txt
+	$(COMPILE) -c .tools/together.txt $< -o $@
+
+# One version of each package for all extras, so that they can be installed together.
+.tools/together.txt: requirements/core.txt $(EXTRAS:%=requirements/%.in) | $(or $(UV),.tools/bin/uv)
+	@mkdir -p $(@D)
+	$(COMPILE) -c requirements/core.txt requirements/core.in $(EXTRAS:%=requirements/%.in) -o $@
 
 .tools/bin/uv:
 	$(PYTHON) -m venv .tools
