@@ -75,7 +75,7 @@ class Attention(nn.Module):
             (N, L, D)
         """
         keys, values = keys_values
-        queries = self._split_heads(queries).expand(len(keys), -1, -1, -1)
+        queries = self._split_heads(queries).expand(keys.shape[0], -1, -1, -1)  # not len, which a trace takes as fixed
         if hidden is not None and hidden.ndim == 3:
             hidden = hidden.unsqueeze(1)  # the same for all heads
         dropout_p = self.dropout.p if self.training else 0.0
@@ -93,6 +93,12 @@ class Attention(nn.Module):
     def forward(self, query: Tensor, keys_values: KeysValues, *, hidden: Tensor | None = None) -> Tensor:
         """Attends from query (N, L, D), which is projected first; see `attend`."""
         return self.out_proj(self.attend(self.queries(query), keys_values, hidden=hidden))
+
+    def weights(self, queries: Tensor, keys_values: KeysValues) -> Tensor:
+        """What `attend` weighs the values by where nothing is hidden, the mean over the heads: (N, L, S)."""
+        keys = keys_values[0]
+        queries = self._split_heads(queries).expand(len(keys), -1, -1, -1)
+        return (queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)).softmax(-1).mean(1)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, heads, L, D / heads)
@@ -138,6 +144,17 @@ def word_lengths(ids: Tensor, eos_id: int) -> Tensor:
     """Positions (N,) up to the first end and with it, all L if there is none, of greedy ids (N, L)."""
     ends = ids == eos_id
     return torch.where(ends.any(-1), ends.int().argmax(-1) + 1, ends.shape[-1])
+
+
+def column_cells(columns: Tensor) -> Tensor:
+    """Weights (N, L, W / c + 1) of columns, whose centres are c pixels apart, as (N, L, 2 W / c) cells of equal width.
+
+    The first and the last column are centred on the edges of the picture, which leaves half of them.
+    """
+    halves = columns.repeat_interleave(2, -1)[..., 1:-1]
+    shares = torch.full_like(halves[:1, :1], 0.5)
+    shares[..., 0] = shares[..., -1] = 1
+    return halves * shares
 
 
 def are_few(images: Tensor) -> bool:

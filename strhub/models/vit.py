@@ -87,7 +87,8 @@ class VisionTransformer(nn.Module):
         check_patches(img_size, patch_size)
         check_heads(embed_dim, num_heads)
         super().__init__()
-        num_patches = (img_size[0] // patch_size[0]) * (img_size[1] // patch_size[1])
+        self.grid = img_size[0] // patch_size[0], img_size[1] // patch_size[1]  # rows and columns of patches
+        num_patches = self.grid[0] * self.grid[1]
         self.patch_embed = PatchEmbedding(patch_size, embed_dim)
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if class_token else None
         self.pos_embed = nn.Parameter(torch.empty(1, num_patches + class_token, embed_dim))
@@ -110,7 +111,7 @@ class VisionTransformer(nn.Module):
         """Tokens (N, S, D) of images (N, 3, H, W), before the blocks; with a class token S + 1, itself first."""
         x = self.patch_embed(images)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1)  # export follows a shape, not len
         return x + self.pos_embed
 
     def forward(self, images: Tensor) -> Tensor:

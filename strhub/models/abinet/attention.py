@@ -49,6 +49,10 @@ class PositionAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, D, H, W) -> (N, L, D)."""
+        return self.weights(features) @ features.flatten(2).transpose(1, 2)
+
+    def weights(self, features: Tensor) -> Tensor:
+        """How much each of the S places has of each position, (N, L, S)."""
         skips: list[Tensor] = []
         k = features
         for down in self.k_encoder:
@@ -60,10 +64,9 @@ class PositionAttention(nn.Module):
             if skips:  # none is left for the last one, whose width differs
                 k = k + skips.pop()
         k = k.flatten(2)  # (N, D, S)
-        v = features.flatten(2).transpose(1, 2)  # (N, S, D)
         q = self.project(self.pos_encoder.pe[:, 0])  # (L, D)
         scores = q @ k / q.shape[-1] ** 0.5  # (N, L, S)
-        return scores.softmax(-1) @ v
+        return scores.softmax(-1)
 
 
 class ParallelAttention(nn.Module):
@@ -79,7 +82,11 @@ class ParallelAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, D, H, W) -> (N, L, D)."""
+        return self.weights(features) @ features.flatten(2).transpose(1, 2)
+
+    def weights(self, features: Tensor) -> Tensor:
+        """How much each of the S places has of each position, (N, L, S)."""
         tokens = features.flatten(2).transpose(1, 2)  # (N, S, D)
         positions = self.w0(self.f0_embedding.weight.T).T  # (S, D)
         scores = self.we(torch.tanh(positions + self.wv(tokens)))  # (N, S, L)
-        return scores.transpose(1, 2).softmax(-1) @ tokens
+        return scores.transpose(1, 2).softmax(-1)

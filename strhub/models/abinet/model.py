@@ -1,7 +1,7 @@
 """ABINet: look at the picture, think about the word, weigh both, think again."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -241,6 +241,19 @@ class ABINet(nn.Module):
             thought = self.language.think(belief.logits.softmax(-1), belief.lengths, frame)
             belief = self.alignment(thought, vision.features)
         return belief.logits[:, :length]
+
+    def attention(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Where the vision model looks for each character of ids (N, L), which only say how many there are.
+
+        Whatever the language model thinks of it, a character keeps its position.
+
+        Returns:
+            (N, L, h, w): of each character a map over the features that adds up to 1.
+        """
+        check_images(images, self.img_size)
+        features = self.vision.backbone(images)
+        weights = cast(PositionAttention | ParallelAttention, self.vision.attention).weights(features)
+        return weights[:, : ids.shape[1]].unflatten(-1, features.shape[-2:])
 
     def stages(self, images: Tensor) -> Stages:
         """The opinions that lead to the logits: the last alignment has them."""

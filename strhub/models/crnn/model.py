@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strhub.models.modules import BidirectionalLSTM, are_few, check_images
+from strhub.models.modules import BidirectionalLSTM, are_few, check_images, column_cells
 
 CHANNELS = (64, 128, 256, 256, 512, 512, 512)
 NORMALISED = (2, 4, 6)  # the convolutions that the paper follows with a batch norm
@@ -124,3 +124,7 @@ class CRNN(nn.Module):
         check_images(images, (self.img_height, images.shape[-1]))  # any width makes a row of columns
         features = self.cnn(images)  # (N, D, 1, L)
         return self.rnn(features.squeeze(2).transpose(1, 2))
+
+    def alignment(self, images: Tensor, frames: Tensor) -> Tensor:
+        """Where in the pictures lie frames (N, L, W / 4 + 1) of each character: maps (N, L, 1, W / 2)."""
+        return column_cells(frames)[:, :, None]

@@ -61,7 +61,7 @@ class DecoderLayer(nn.Module):
         hidden: Tensor | None,
         asked: Tensor | None,
     ) -> Tensor:
-        num_rows, num_pictures = len(context[0]), len(memory[0])
+        num_rows, num_pictures = context[0].shape[0], memory[0].shape[0]  # not len, which a trace takes as fixed
         _, L, D = normed.shape  # noqa: N806
         queries = self.self_attn.queries(normed)
         if hidden is not None and hidden.ndim == 3 and (num_orders := len(hidden) // num_rows) > 1:
@@ -84,6 +84,12 @@ class DecoderLayer(nn.Module):
         x = x + self.dropout(self.cross_attn.out_proj(found))
         x = x + self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(self.norm2(x))))))
         return x if asked is not None else x.view(-1, L, D)
+
+    def weights(self, query: Tensor, content: Tensor, memory: KeysValues, *, query_hides: Tensor | None) -> Tensor:
+        """How `forward`, without a cache, has the queries look at the picture: (N, L, S), the mean over the heads."""
+        context = self.self_attn.keys_values(self.norm_c(content))
+        query = query + self.self_attn(self.norm_q(query), context, hidden=query_hides)
+        return self.cross_attn.weights(self.cross_attn.queries(self.norm1(query)), memory)
 
 
 class Decoder(nn.Module):
@@ -139,6 +145,22 @@ class Decoder(nn.Module):
                 asked=asked if i == last else None,
             )
         return self.norm(query)
+
+    def weights(
+        self,
+        query: Tensor,
+        content: Tensor,
+        memory: Sequence[KeysValues],
+        *,
+        query_hides: Tensor | None,
+        content_hides: Tensor | None,
+    ) -> Tensor:
+        """How the queries of `forward` look at the picture in the last layer: (N, L, S), the mean over the heads."""
+        *layers, last = (cast(DecoderLayer, layer) for layer in self.layers)
+        hides = {'query_hides': query_hides, 'content_hides': content_hides}
+        for layer, known in zip(layers, memory, strict=False):
+            query, content = layer(query, content, known, **hides, cache=None, update_content=True, asked=None)
+        return last.weights(query, content, memory[-1], query_hides=query_hides)
 
 
 class TokenEmbedding(nn.Module):

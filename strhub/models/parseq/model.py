@@ -238,6 +238,38 @@ class PARSeq(nn.Module):
             logits = self._refine(logits, begin, memory, num_positions)
         return logits
 
+    def attention(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Where the decoder looks when it is asked once more for each character of a reading.
+
+        It sees of the reading what it sees when it reads: all other characters if it refines, those before if it reads
+        character by character, else none.
+
+        Args:
+            images: (N, 3, H, W) in [-1, 1].
+            ids: (N, L) of the readings' characters, then [E].
+
+        Returns:
+            (N, L, h, w): of each character a map over the patches that adds up to 1, the mean over the heads.
+        """
+        memory = self.decoder.project(self.encode(images))
+        tokens = F.pad(ids, (1, 0), value=self.bos_id)[:, :-1]
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        future = positions > positions[:, None]
+        hides = future
+        if self.refine_iters:
+            beyond = (tokens == self.eos_id).cumsum(-1) > 0
+            hides = (positions == positions[:, None] + 1) | beyond[:, None]
+        elif not self.decode_ar:
+            hides = (positions > 0).expand_as(future)
+        weights = self.decoder.weights(
+            self.pos_queries[:, : ids.shape[1]].expand(len(ids), -1, -1),
+            self.text_embed(tokens) + F.pad(self.pos_queries[:, : ids.shape[1] - 1], (0, 0, 1, 0)),
+            memory,
+            query_hides=hides,
+            content_hides=future,
+        )
+        return weights.unflatten(-1, self.encoder.grid)
+
     def _verifies(self, num_pictures: int, device: torch.device) -> bool:
         if self.decoding != 'auto':
             return self.decoding == 'verify'

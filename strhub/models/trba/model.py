@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strhub.models.modules import BidirectionalLSTM, check_images, check_max_length
+from strhub.models.modules import BidirectionalLSTM, check_images, check_max_length, column_cells
 from strhub.models.trba.feature_extraction import ResNetFeatureExtractor
 from strhub.models.trba.prediction import Attention
 from strhub.models.trba.transformation import TPSTransformation
@@ -52,6 +54,23 @@ class Stages(nn.Module):
         rectified, _ = self.rectify(images)
         return self.SequenceModeling(self.FeatureExtraction(rectified))
 
+    def unrectify(self, images: Tensor, weights: Tensor) -> Tensor:
+        """Maps (N, L, H, W) of weights (N, L, W / 4 + 1): where in the pictures lies what the columns were made of.
+
+        The weight of a column is spread over its pixels in the rectified picture, and each is taken back to where the
+        rectification read it; what lies outside belongs to the border.
+        """
+        height, width = self.img_size
+        fiducials = self.Transformation.LocalizationNetwork(images)
+        x, y = (self.Transformation.GridGenerator(fiducials).clamp(-1, 1) + 1).div(2).unbind(-1)
+        places = (y * (height - 1)).round() * width + (x * (width - 1)).round()  # (N, H, W)
+        even = column_cells(weights)
+        pixels = F.interpolate(even, size=width) * (even.shape[-1] / width / height)  # (N, L, W)
+        N, L, _ = pixels.shape  # noqa: N806
+        spread = pixels[:, :, None].expand(N, L, height, width).flatten(2)
+        found = places.long().flatten(1)[:, None].expand_as(spread)
+        return torch.zeros_like(spread).scatter_add(-1, found, spread).unflatten(-1, (height, width))
+
 
 class TRBA(Stages):
     """Attention head. The two classes past `bos_id`, [B] and [P], are in the published head but never in a text."""
@@ -86,6 +105,19 @@ class TRBA(Stages):
         num_steps = check_max_length(max_length, self.max_label_length) + 1
         return self.Prediction(memory, num_steps, stop_early=max_length is None)
 
+    def attention(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Where the decoder looks for each character of a reading, given those before it.
+
+        Args:
+            images: (N, 3, H, W) in [-1, 1].
+            ids: (N, L) of the readings' characters, then [E].
+
+        Returns:
+            (N, L, H, W): of each character a map over the picture as it was before it was straightened, with sum 1.
+        """
+        inputs = F.pad(ids, (1, 0), value=self.Prediction.bos_id)[:, :-1]
+        return self.unrectify(images, self.Prediction.weights(self.encode(images), inputs))
+
 
 class TRBC(Stages):
     """CTC head."""
@@ -99,3 +131,7 @@ class TRBC(Stages):
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Logits (N, W / 4 + 1, C) of images (N, 3, H, W); CTC takes every column, so `max_length` changes nothing."""
         return self.Prediction(self.encode(images))
+
+    def alignment(self, images: Tensor, frames: Tensor) -> Tensor:
+        """Where in the pictures lie frames (N, L, W / 4 + 1) of each character: maps (N, L, H, W); see `unrectify`."""
+        return self.unrectify(images, frames)

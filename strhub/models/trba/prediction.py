@@ -53,13 +53,17 @@ class AttentionCell(nn.Module):
             the next state and cell, each (N, H)
         """
         size = self.rnn.hidden_size
-        recurrent, query = answers[:, : 4 * size], answers[:, 4 * size : 5 * size]
-        energy = (keys + query[:, None]).tanh() @ self.score.weight[0]  # (N, S)
-        context = (energy.softmax(1)[:, None] @ memory).squeeze(1)  # (N, D)
-        gates = F.linear(context, self.rnn.weight_ih[:, : memory.shape[-1]]) + recurrent + spoken
+        context = (self.weights(answers, keys)[:, None] @ memory).squeeze(1)  # (N, D)
+        gates = F.linear(context, self.rnn.weight_ih[:, : memory.shape[-1]]) + answers[:, : 4 * size] + spoken
         enter, forget, _, leave = gates.sigmoid().chunk(4, 1)
         carried = forget * carried + enter * gates[:, 2 * size : 3 * size].tanh()
         return leave * carried.tanh(), carried
+
+    def weights(self, answers: Tensor, keys: Tensor) -> Tensor:
+        """How much a step takes of each column, (N, S); see `forward`."""
+        size = self.rnn.hidden_size
+        energy = (keys + answers[:, None, 4 * size : 5 * size]).tanh() @ self.score.weight[0]
+        return energy.softmax(1)
 
 
 class Attention(nn.Module):
@@ -99,6 +103,19 @@ class Attention(nn.Module):
             answers = F.linear(state, weight, bias)
             states.append(state)
         return self.generator(torch.stack(states, 1))
+
+    def weights(self, memory: Tensor, inputs: Tensor) -> Tensor:
+        """How much each position takes of each column, (N, L, S), where `inputs` (N, L) precede the positions."""
+        cell = self.attention_cell
+        keys, spoken = cell.i2h(memory), cell.spoken(self.char_embeddings.weight)
+        carried = spoken.new_zeros(len(memory), self.hidden_size)
+        weight, bias = cell.questions()
+        answers, weights = F.linear(carried, weight, bias), []
+        for known in F.embedding(inputs, spoken).unbind(1):
+            weights.append(cell.weights(answers, keys))
+            state, carried = cell(answers, carried, memory, keys, known)
+            answers = F.linear(state, weight, bias)
+        return torch.stack(weights, 1)
 
     def _read(
         self, memory: Tensor, keys: Tensor, spoken: Tensor, carried: Tensor, num_steps: int, *, stop_early: bool

@@ -72,6 +72,26 @@ class ViTSTR(VisionTransformer):
         # The class token stands where other models have [B]: nothing is predicted there.
         return self.head(self.norm(some_tokens(cast(Block, last), tokens, slice(1, num_positions + 1))))
 
+    def attention(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Where the last block looks to make each character of ids (N, L), which only say how many there are.
+
+        There is no decoder: a character is a token of the encoder. What it is given by the class token, which stands
+        nowhere, is left out.
+
+        Returns:
+            (N, L, h, w): of each character a map over the patches that adds up to 1, the mean over the heads.
+        """
+        check_images(images, self.img_size)
+        *blocks, last = self.blocks
+        tokens = self.embed(images)
+        for block in blocks:
+            tokens = block(tokens)
+        block = cast(Block, last)
+        queries, keys, _ = block.attn.qkv(block.norm1(tokens)).unflatten(-1, (3, block.attn.num_heads, -1)).unbind(2)
+        queries, keys = queries[:, 1 : ids.shape[1] + 1].transpose(1, 2), keys[:, 1:].transpose(1, 2)
+        scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)
+        return scores.softmax(-1).mean(1).unflatten(-1, self.grid)
+
 
 def some_tokens(block: Block, tokens: Tensor, wanted: slice) -> Tensor:
     """What a block makes of the wanted ones among tokens (N, S, D); for the last block, whose others nobody reads."""
