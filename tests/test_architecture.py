@@ -39,13 +39,13 @@ def floor(module: str) -> float:
     """Where a module lives; data and models are two rooms of the first floor."""
     if module in ('strhub.__main__', 'strhub.quickstart'):
         return 4
-    if module.startswith('strhub.engine'):
+    if module.startswith('strhub.engine') or module == 'strhub.runtime.reader':
         return 3
     parts = module.split('.')
     if parts[1:2] == ['models']:
         is_upper = parts[-1] == 'system' or (len(parts) == 3 and parts[2] not in ('modules', 'vit', *model_packages()))
         return 2 if is_upper else 1
-    return 1 if parts[1:2] == ['data'] else 0
+    return {'data': 1, 'runtime': 2}.get(''.join(parts[1:2]), 0)
 
 
 def model_packages() -> list[str]:

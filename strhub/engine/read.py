@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -22,6 +20,7 @@ from strhub.engine.devices import pick_device
 from strhub.engine.errors import door
 from strhub.engine.images import find_some, load_batches, open_named
 from strhub.models.reader import Recogniser
+from strhub.runtime.readings import Character, Reading
 from strhub.tokenizer import CTCTokenizer
 
 EXAMPLES = """\
@@ -32,36 +31,6 @@ EXAMPLES = """\
   read.py pretrained=parseq --images words/ refine_iters=2 decode_ar=false"""
 
 Alternatives = list[tuple[tuple[str, float], ...]]  # for each character of a text, those it could be
-
-
-@dataclass(frozen=True)
-class Character:
-    """One character of a reading; `alternatives` are the most probable ones there, itself first, if asked for."""
-
-    char: str
-    confidence: float
-    alternatives: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A text and the probabilities, in [0, 1], that the network gives to it and to each of its characters.
-
-    The confidence of the text is the product over its characters and over its end, which has no character.
-    """
-
-    text: str
-    confidence: float
-    characters: tuple[Character, ...]
-
-    def as_record(self) -> dict[str, Any]:
-        """What `--json` prints of it."""
-        characters: list[dict[str, Any]] = []
-        for c in self.characters:
-            characters.append({'char': c.char, 'confidence': c.confidence})
-            if c.alternatives:
-                characters[-1]['topk'] = [{'char': char, 'confidence': p} for char, p in c.alternatives]
-        return {'text': self.text, 'confidence': self.confidence, 'characters': characters}
 
 
 def read_images(
