@@ -42,7 +42,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser that complains in one sentence and takes --data-root for --data_root."""
 
-    def __init__(self, *, description: str, examples: str) -> None:
+    def __init__(self, *, description: str, examples: str, batch_size: bool = True) -> None:
         super().__init__(
             description=description,
             epilog=f'examples:\n{examples}',
@@ -51,7 +51,8 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument('checkpoint', help='a checkpoint file, or pretrained=NAME for published weights')
         self.add_argument('overrides', nargs='*', metavar='name=value', help=OVERRIDES_HELP)
-        self.add_argument('--batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
+        if batch_size:
+            self.add_argument('--batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
         self.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, mps; auto takes the fastest there is')
         self.add_argument(
             '--precision', choices=('32', 'bf16'), default='32', help='bf16 is faster where the device computes in it'

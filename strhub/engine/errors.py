@@ -45,6 +45,9 @@ EXTRAS = {
     'optuna': 'tune',
     'ray': 'tune',
     'gradio': 'demo',
+    'fastapi': 'serve',
+    'uvicorn': 'serve',
+    'python_multipart': 'serve',
 }
 # What strhub cannot be installed without.
 CORE = {'torch', 'torchvision', 'timm', 'lightning', 'yaml', 'safetensors', 'PIL', 'numpy', 'tqdm'}

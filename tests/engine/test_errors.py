@@ -114,6 +114,7 @@ def test_a_reader_that_went_away_is_no_error():
 
 @pytest.mark.parametrize(('module', 'extra'), EXTRAS.items())
 def test_the_extra_named_brings_the_package(module, extra):
-    package = {'cv2': 'opencv-python-headless', 'hydra': 'hydra-core', 'omegaconf': 'hydra-core'}.get(module, module)
+    names = {'cv2': 'opencv-python-headless', 'hydra': 'hydra-core', 'omegaconf': 'hydra-core'}
+    package = names.get(module, module.replace('_', '-'))
     requirements = (ROOT / 'requirements' / f'{extra}.in').read_text().split()
     assert package in [re.split(r'[^\w-]', requirement)[0] for requirement in requirements]
