@@ -54,7 +54,11 @@ def as_record(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
 def results_path(checkpoint: str) -> Path:
     """Where the results of a checkpoint go: beside it, or into outputs/ for published weights."""
     published = published_name(checkpoint)
-    return Path(f'{checkpoint}.results.txt') if published is None else Path('outputs') / f'{published}.results.txt'
+    if published is not None:
+        return Path('outputs') / f'{published}.results.txt'
+    path = Path(checkpoint)  # a folder may end in / or be called .
+    path = path if path.name else path.absolute()
+    return path.with_name(f'{path.name}.results.txt')
 
 
 def append(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from strhub.metrics import Score
+from strhub.models.hub import Shared
 from strhub.models.reader import Recogniser, check_sizes
 from strhub.tokenizer import BaseTokenizer, CharsetAdapter, CTCTokenizer, Tokenizer
 
@@ -26,7 +27,7 @@ Batch = tuple[Tensor, list[str]]  # images (N, 3, H, W) in [-1, 1] and their lab
 REFERENCE_BATCH_SIZE = 256
 
 
-class BaseSystem(Recogniser, pl.LightningModule, ABC):
+class BaseSystem(Shared, Recogniser, pl.LightningModule, ABC):
     """What every model of the hub shares.
 
     A subclass names its network's hyper-parameters in its own constructor, forwards the others as `**training` to this
@@ -80,6 +81,7 @@ class BaseSystem(Recogniser, pl.LightningModule, ABC):
         self.lr = lr
         self.warmup_pct = warmup_pct
         self.weight_decay = weight_decay
+        self.turns = 1  # how many processes each stands for, accumulating their gradients
         self._val_score = Score()
         self._val_loss = self._val_numel = 0.0
 
@@ -107,8 +109,8 @@ class BaseSystem(Recogniser, pl.LightningModule, ABC):
 
     def lr_scale(self) -> float:
         """Factor on the published learning rate: linear in the accumulated batch, square root in the devices."""
-        batch_size = self.batch_size * self.trainer.accumulate_grad_batches
-        return math.sqrt(self.trainer.world_size) * batch_size / REFERENCE_BATCH_SIZE
+        batch_size = self.batch_size * self.trainer.accumulate_grad_batches // self.turns
+        return math.sqrt(self.trainer.world_size * self.turns) * batch_size / REFERENCE_BATCH_SIZE
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         scale = self.lr_scale()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from strhub.models.reader import Recogniser
 
+WEIGHTS, CONFIG = 'model.safetensors', 'config.json'  # of a model that is a folder, as on Hugging Face's hub
 ACCEPTED = 'give a .ckpt of Lightning, published weights (.pt) or .safetensors'
 LEGACY_MAGIC = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # what torch.save wrote before torch 1.6
 SIGNATURES = {
@@ -47,13 +48,17 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads a Lightning .ckpt, a state dict (.pt) or .safetensors; runs no code that is in the file.
+    """Reads a Lightning .ckpt, a state dict (.pt), .safetensors or a folder with such and a config.json.
+
+    Runs no code that is in them.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is something else, or damaged.
     """
     path = Path(path)
+    if is_model_folder(path):
+        return _read_folder(path)
     if path.is_dir():
         files = sorted(file.name for file in path.iterdir() if file.suffix in ('.ckpt', '.pt', '.safetensors'))
         inside = f'give one of the files in it: {", ".join(files[:5])}' if files else ACCEPTED
@@ -77,6 +82,28 @@ def save_safetensors(system: Recogniser, path: str | Path) -> None:
     """Writes the weights and hyper-parameters of a system, all that `load_from_checkpoint` needs."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in system.state_dict().items()}
     save_file(tensors, str(path), metadata={'format': 'pt', 'hparams': json.dumps(dict(system.hparams))})
+
+
+def is_model_folder(path: str | Path) -> bool:
+    """Whether a folder is meant to be a model: it has weights or a configuration under the hub's names for them."""
+    return any(Path(path, name).is_file() for name in (WEIGHTS, CONFIG))
+
+
+def _read_folder(path: Path) -> Checkpoint:
+    for name in (WEIGHTS, CONFIG):
+        if not (path / name).is_file():
+            raise ValueError(
+                f'{path} has no {name}: a folder of a model needs {WEIGHTS} and {CONFIG}; package it again'
+            )
+    try:
+        config = json.loads((path / CONFIG).read_text('utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path / CONFIG} is damaged ({_first_line(error)}); copy or package it again') from None
+    hparams = _hparams(path / CONFIG, config)
+    if hparams is None or 'name' not in hparams:
+        raise ValueError(f'{path / CONFIG} names no model of strhub: a folder that `strhub package` wrote is accepted')
+    weights, _ = _read_safetensors(path / WEIGHTS)
+    return Checkpoint(path, _state_dict(path / WEIGHTS, weights), hparams)
 
 
 def _read_torch(path: Path, head: bytes) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from strhub.models.adapt import Report, load_weights
-from strhub.models.checkpoint import read_checkpoint, save_safetensors
+from strhub.models.checkpoint import is_model_folder, read_checkpoint, save_safetensors
 from strhub.models.config import compose, config_dir, did_you_mean, override
 from strhub.models.reader import Reader
 from strhub.models.weights import fetch
@@ -146,11 +146,12 @@ def _make(hparams: Mapping[str, Any], make: Callable[[Entry, dict[str, Any]], T]
         raise ValueError(f'{name} cannot be made with these hyper-parameters: {error}') from error
 
 
-def create_model(name: str, pretrained: bool = False, **overrides: Any) -> BaseSystem:
+def create_model(name: str | Path, pretrained: bool = False, **overrides: Any) -> BaseSystem:
     """Makes a model of the hub.
 
     Args:
-        name: a key of MODELS; `parseq_tiny` is read as `parseq-tiny`.
+        name: a key of MODELS; `parseq_tiny` is read as `parseq-tiny`. Or a folder that `strhub package` wrote, whose
+            weights the model then has.
         pretrained: with the published weights, else with random ones.
         **overrides: hyper-parameters, e.g. `decode_ar=False`. With `pretrained`, another charset_train,
             max_label_length or img_size adapts the weights: see `load_weights`.
@@ -158,16 +159,19 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> BaseS
     Raises:
         ValueError: an unknown name or hyper-parameter, or no published weights.
     """
+    if isinstance(name, str | Path) and not _is_name(name) and is_model_folder(name):
+        return load_from_checkpoint(name, **overrides)
     if pretrained:
-        return load_from_checkpoint(PRETRAINED + name, **overrides)
-    return build(hparams(name, **overrides))
+        return load_from_checkpoint(f'{PRETRAINED}{name}', **overrides)
+    return build(hparams(str(name), **overrides))
 
 
 def load_from_checkpoint(source: str | Path, **overrides: Any) -> BaseSystem:
     """Loads a model with its weights.
 
     Args:
-        source: a Lightning .ckpt, published weights (.pt), .safetensors, or `pretrained=NAME`.
+        source: a Lightning .ckpt, published weights (.pt), .safetensors, a folder of `strhub package`, or
+            `pretrained=NAME`.
         **overrides: hyper-parameters to change. Another charset_train, max_label_length or img_size adapts the weights
             and logs what was changed; anything else must fit exactly. `name` says which model a file of bare weights is
             for, if neither its name nor its tensors do.
@@ -241,6 +245,8 @@ def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, A
     _check_name(name, overrides, f'{source} holds')
     defaults = compose(name)
     if surplus := [key for key in checkpoint.hparams if key not in defaults]:
+        if checkpoint.path.is_dir():  # written by us, or damaged
+            raise ValueError(f'{source} has in its configuration what {name} does not know: {", ".join(surplus)}')
         logger.warning('%s has hyper-parameters that %s does not know: %s', source, name, ', '.join(surplus))
     known = {key: value for key, value in checkpoint.hparams.items() if key in defaults}
     return override(defaults, {**known, 'name': name}), checkpoint.state_dict
