@@ -125,18 +125,25 @@ def _parser() -> Parser:
     parser.add_argument(
         '--topk', type=positive, default=0, metavar='K', help='show the K best characters of each place'
     )
+    parser.add_argument(
+        '--explain', metavar='DIR', help='draw where each character was seen: index.html, a .svg each, boxes.json'
+    )
     return parser
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> None:
+    from strhub.engine.explain import explain_paths  # which reads, too
+    from strhub.engine.report.markup import ready
+
     arguments = _parser().parse(argv)
     paths = find_some(arguments.images)
+    folder = ready(arguments.explain, '--explain') if arguments.explain else None
     system = load_system(arguments, device=pick_device(arguments.device))
     total = failed = 0
-    for path, reading in read_paths(
-        system, paths, batch_size=arguments.batch_size, top_k=arguments.topk, rotation=arguments.rotation
-    ):
+    how = {'batch_size': arguments.batch_size, 'top_k': arguments.topk, 'rotation': arguments.rotation}
+    readings = explain_paths(system, paths, folder, **how) if folder else read_paths(system, paths, **how)
+    for path, reading in readings:
         total += 1
         if isinstance(reading, Reading):
             print(*_lines(path, reading, as_json=arguments.json), sep='\n', flush=True)
