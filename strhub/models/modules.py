@@ -163,7 +163,7 @@ def are_few(images: Tensor) -> bool:
     It makes poolings several times faster. But a processor's convolutions lay out their weights anew in each call,
     which then takes longer, and few pictures do not make up for it.
     """
-    return images.device.type == 'cpu' and len(images) < 8
+    return images.device.type == 'cpu' and images.shape[0] < 8
 
 
 def init_weights(module: nn.Module) -> None:

@@ -78,7 +78,7 @@ class DecoderLayer(nn.Module):
         Where all N are the same, one of them is enough.
         """
         if self.self_attn is not None:
-            x = x.expand(len(memory), -1, -1)
+            x = x.expand(memory.shape[0], -1, -1)
             x = self.norm1(x + self.dropout(self.self_attn(x, self.self_attn.keys_values(x), hidden=padding)))
         x = self.norm2(x + self.dropout(self.multihead_attn(x, self.multihead_attn.keys_values(memory), hidden=hidden)))
         inner = self.linear2(self.dropout(self.activation(self.linear1(x))))

@@ -64,7 +64,7 @@ class DecoderLayer(nn.Module):
         num_rows, num_pictures = context[0].shape[0], memory[0].shape[0]  # not len, which a trace takes as fixed
         _, L, D = normed.shape  # noqa: N806
         queries = self.self_attn.queries(normed)
-        if hidden is not None and hidden.ndim == 3 and (num_orders := len(hidden) // num_rows) > 1:
+        if hidden is not None and hidden.ndim == 3 and (num_orders := hidden.shape[0] // num_rows) > 1:
             # Reading orders differ in what they hide alone: to the word they are one longer row of the same queries,
             queries, x = queries.repeat(1, num_orders, 1), x.repeat(1, num_orders, 1)
             hidden = hidden.reshape(num_rows, num_orders * L, -1)
