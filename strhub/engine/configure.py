@@ -27,7 +27,7 @@ from strhub.models.zoo import MODELS, config_dir
 WORD = re.compile(r'([+~]{0,2})([\w./@:-]+)=(.*)', re.DOTALL)
 QUOTED = ('"', "'", '[', '{', '$')
 PATHS = ('ckpt_path', 'pretrained', 'replay', 'data.root_dir', 'data.train_dir', 'data.val_dir', 'hydra.run.dir',
-         'json', 'plot')  # fmt: skip
+         'json', 'plot', 'tune.resume_dir')  # fmt: skip
 SOURCE_PATH = re.compile(r'data\.mix\.[^.]+\.path')
 # what Hydra's grammar takes in a value without quotes, apart from blanks at its ends
 PLAIN = re.compile(r'[\w/.+*@?|:%-]*', re.ASCII)
@@ -49,10 +49,15 @@ def quote(word: str) -> str:
     is_sweep = not takes_path and ',' in value
     if value.startswith(QUOTED) or is_sweep or not (is_path or '=' in value):
         return word
-    # within quotes a backslash counts as itself unless a quote follows
+    return f'{sign}{key}={quoted(value)}'
+
+
+def quoted(value: str) -> str:
+    """`value` within quotes, in which Hydra takes it as it is."""
+    # a backslash counts as itself unless a quote follows
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped += '\\' * (len(escaped) - len(escaped.rstrip('\\')))
-    return f"{sign}{key}='{escaped}'"
+    return f"'{escaped}'"
 
 
 def key_of(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,23 +45,34 @@ def check_devices(devices: Any, accelerator: str) -> None:
         raise ValueError(f'trainer.devices is {devices}: this CPU has {cores()} cores; give at most as many, or auto')
 
 
-def share_cores(settings: dict[str, Any]) -> None:
-    """Divides the cores between torch's threads and the processes that load pictures, where this is left open.
+def divide_cores(settings: Mapping[str, Any], there: int) -> tuple[int, int]:
+    """Divides cores between the processes that load pictures and torch's threads, where `settings` leave this open.
 
     More of both than there are cores is many times slower than either. A CPU works about four times as long on a small
     model's training step as on its pictures; a GPU leaves all cores but one to the pictures.
+
+    Returns:
+        How many loading processes and how many threads.
     """
     data = settings['data']
-    on_cpu = trains_on_cpu(settings['trainer']['accelerator'])
-    if data['num_workers'] == 'auto':
-        spare = cores() // max(1, torch.cuda.device_count()) - 1
-        data['num_workers'] = max(0, min(spare, max(1, cores() // 4) if on_cpu else spare))
+    workers = data['num_workers']
+    if workers == 'auto':
+        on_cpu = trains_on_cpu(settings['trainer']['accelerator'])
+        workers = max(0, min(there - 1, max(1, there // 4) if on_cpu else there))
         if data['train_dir'] not in ('rendered', 'mixed'):
-            data['num_workers'] = min(data['num_workers'], MAX_WORKERS)
+            workers = min(workers, MAX_WORKERS)
+    return workers, settings['threads'] or max(1, there - workers)
+
+
+def share_cores(settings: dict[str, Any]) -> None:
+    """Divides this machine's cores as `divide_cores` says, an equal share for each GPU."""
+    on_cpu = trains_on_cpu(settings['trainer']['accelerator'])
+    there = cores() if on_cpu else cores() // max(1, torch.cuda.device_count())
+    settings['data']['num_workers'], threads = divide_cores(settings, there)
     if on_cpu:
         torch.set_flush_denormal(True)  # numbers below 1e-38 are slow and worth nothing
     if settings['threads'] or on_cpu:
-        torch.set_num_threads(settings['threads'] or max(1, cores() - data['num_workers']))
+        torch.set_num_threads(threads)
 
 
 def precision(wanted: Any, accelerator: str) -> Any:

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from test_fit import SMALL, words  # noqa: F401  # a fixture
+from test_survival import assert_equal
 
 from strhub.engine.configure import compose
 from strhub.engine.tune import records
 from strhub.engine.tune.cli import main, spelled
 from strhub.engine.tune.options import read_options, steps_of
-from strhub.engine.tune.report import command
+from strhub.engine.tune.report import best_record, command, table
 from strhub.engine.tune.space import Dimension, read_space, spread
 
 pytestmark = [pytest.mark.filterwarnings('ignore')]
@@ -80,7 +82,11 @@ def test_forms_of_the_space(word: str, expected: Dimension) -> None:
         ('tune.num_samples=0', 'tune.num_samples is 0: give a whole number, at least 1'),
         ('tune.metric=accuracy', 'tune.metric is'),
         ('+tune.num_sample=3', 'did you mean tune.num_samples?'),
-        ('tune.workers_per_trial=2', 'tune.workers_per_trial is 2'),
+        ('tune.workers_per_trial=0', 'tune.workers_per_trial is 0: give a whole number, at least 1'),
+        ('tune.workers_per_trial=1000', 'give at most as many'),
+        ('tune.gpus_per_trial=2', 'give at most 1, or tune.workers_per_trial=2 as well'),
+        ('trainer.devices=2', 'tune.workers_per_trial says how many train'),
+        ('launcher=ray', 'launcher= is for ./train.py: leave it out'),
         ('tune.cpus_per_trial=1000', 'tune.cpus_per_trial is 1000'),
         ('tune.smoothing=1', 'tune.smoothing is 1'),
         ('trainer.max_epochs=-1', 'the trials would never end'),
@@ -130,6 +136,79 @@ def test_steps_of_a_trial() -> None:
     settings = settings_of('model.batch_size=4', 'trainer.max_epochs=3', 'trainer.accumulate_grad_batches=2')
     assert steps_of(settings, 18) == 9
     assert steps_of(settings | {'trainer': settings['trainer'] | {'max_steps': 5}}, 18) == 5
+    assert steps_of(settings | {'tune': settings['tune'] | {'workers_per_trial': 2}}, 18) == 6
+
+
+# What a trial takes
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'bundles'),
+    [
+        ([], [{'CPU': 2, 'GPU': 1}]),  # half of the cores, as there are two GPUs
+        (['tune.gpus_per_trial=0.25'], [{'CPU': 1, 'GPU': 0.25}]),
+        (['tune.gpus_per_trial=0.25', 'tune.cpus_per_trial=0.5'], [{'CPU': 0.5, 'GPU': 0.25}]),
+        (['+experiment=tune_abinet-lm'], [{'CPU': 1, 'GPU': 0.25}]),
+        (['tune.workers_per_trial=2'], [{'CPU': 2, 'GPU': 1}] * 2),
+        (['tune.workers_per_trial=2', 'tune.cpus_per_trial=3'], [{'CPU': 1, 'GPU': 1}] * 2),
+        (['tune.workers_per_trial=2', 'trainer=cpu'], [{'CPU': 2}] * 2),
+        (['tune.workers_per_trial=2', 'tune.gpus_per_trial=0', 'tune.cpus_per_trial=1'], [{'CPU': 0.5}] * 2),
+    ],
+)
+def test_ray_is_asked_for_shares_of_gpus(
+    overrides: list[str], bundles: list[dict[str, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('ray')
+    from strhub.engine.tune import search
+
+    monkeypatch.delenv('RAY_ADDRESS', raising=False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr('strhub.engine.tune.options.cores', lambda: 4)
+    options = read_options(settings_of(*overrides))
+    assert search.trainable(tmp_path, {}, options)._resources.bundles == bundles
+
+
+@pytest.mark.parametrize('override', ['tune.gpus_per_trial=1', 'tune.gpus_per_trial=0.5'])
+def test_processes_that_train_together_share_no_gpu(override: str) -> None:
+    with pytest.raises(ValueError, match=r'take a GPU each; give 2, as tune\.workers_per_trial is, or 0'):
+        read_options(settings_of(override, 'tune.workers_per_trial=2'))
+
+
+def test_a_trial_divides_its_own_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('ray')
+    from strhub.engine.tune.trial import configured
+
+    monkeypatch.setattr('strhub.engine.tune.options.cores', lambda: 32)
+    for given, expected in {
+        ('tune.cpus_per_trial=8',): (2, 6),
+        ('tune.cpus_per_trial=8', 'tune.workers_per_trial=2'): (1, 3),
+        ('tune.cpus_per_trial=0.5',): (0, 1),
+        ('tune.cpus_per_trial=8', 'threads=3', 'data.num_workers=5'): (5, 3),
+    }.items():
+        settings = settings_of('trainer=cpu', *given)
+        config = configured(settings, {'model.lr': 0.5}, read_options(settings))
+        assert (config.data.num_workers, config.threads, config.model.lr) == (*expected, 0.5)
+
+
+# What is best
+
+
+def test_a_trial_that_broke_down_is_never_the_best(tmp_path: Path) -> None:
+    for number, (trial, accuracy) in enumerate({'good': 10.0, 'nan': 90.0, 'died': 80.0}.items()):
+        assert records.number_of(tmp_path, trial) == number + 1
+        (tmp_path / trial).mkdir()
+        records.write_params(tmp_path / trial, {'model.lr': 10.0**number})
+        report = {'val_accuracy': accuracy, 'val_NED': accuracy, 'val_loss': 1.0, 'step': 5, 'steps': 9}
+        records.append_report(tmp_path / trial, report)
+    records.end(tmp_path / 'nan', records.DIVERGED)
+    trials = records.read_records(tmp_path, 'val_accuracy', {'died': 'RuntimeError: out of memory'})
+    best = best_record(trials, 'val_accuracy')
+    assert best is not None
+    assert best.trial_id == 'good'
+    rows = table(trials, read_options(settings_of('trainer=cpu'))).splitlines()[2:]
+    reasons = [row.split('|')[-2].strip() for row in rows]
+    assert reasons == [records.UNFINISHED, records.DIVERGED, 'RuntimeError: out of memory']
 
 
 # What ends a trial
@@ -304,3 +383,47 @@ def test_a_stopped_search_goes_on_without_repeating_trials(
     assert after.startswith(before[third])
     steps = [json.loads(line)['step'] for line in after.splitlines()]
     assert steps == sorted(set(steps)), text  # it went on from its own checkpoint
+
+
+@pytest.mark.slow
+def test_every_way_in_which_a_trial_ends(tmp_path: Path, words: Path) -> None:  # noqa: F811
+    pytest.importorskip('ray')
+    text = tune(
+        tmp_path,
+        '+experiment=vitstr',
+        *['model.embed_dim=32', 'model.num_heads=2', 'model.batch_size=6', 'charset=36_lowercase'],
+        *['data.num_workers=0', 'data.augment=false', f'data.train_dir={words}', f'data.val_dir={words}'],
+        *['threads=1', 'trainer=cpu', 'trainer.max_epochs=8', 'trainer.val_check_interval=2', 'averaging=none'],
+        *['tune.num_samples=4', 'tune.initial_points=4', 'tune.metric=val_loss', 'hydra.run.dir=search'],
+        *['tune.patience=4', 'tune.min_delta=0.001', 'tune.smoothing=0', 'tune.median_trials=1'],
+        'tune.space.model.lr=choice(1e-8,1e-9,0.01,1e6)',  # tried are the second, the third, the first, the last
+    )
+    results = json.loads((tmp_path / 'search/results.json').read_text())
+    ended = {trial['params']['model.lr']: trial['ended'] for trial in results['trials']}
+    assert ended == {
+        1e-9: records.STAGNATES,
+        0.01: records.FINISHED,
+        1e-8: records.MEDIAN,
+        1e6: records.DIVERGED,
+    }, text
+    assert [trial['reports'][-1]['step'] for trial in results['trials'][:3]] == [10, 16, 2], text
+    assert results['best']['params'] == {'model.lr': 0.01}
+    assert (tmp_path / 'search/trials.md').read_text().splitlines()[-1].endswith(f'{records.DIVERGED} |')
+
+
+@pytest.mark.slow
+def test_a_trial_of_two_processes_is_the_training_that_its_command_runs(
+    tmp_path: Path,
+    words: Path,  # noqa: F811
+) -> None:
+    pytest.importorskip('ray')
+    own = [*SMALL, f'data.train_dir={words}', f'data.val_dir={words}']
+    tune(tmp_path, *own, 'tune.num_samples=1', 'tune.workers_per_trial=2', 'hydra.run.dir=search')
+    (trial,) = json.loads((tmp_path / 'search/results.json').read_text())['trials']
+    assert trial['ended'] == records.FINISHED
+    assert [report['step'] for report in trial['reports']] == [2, 4]
+    _, *printed = shlex.split((tmp_path / 'search/train.sh').read_text())
+    assert printed[-1] == 'trainer.devices=2'
+    line = [sys.executable, str(ROOT / 'train.py'), *printed, 'hydra.run.dir=run']
+    subprocess.run(line, cwd=tmp_path, env=environment(tmp_path / 'home'), check=True, capture_output=True, timeout=200)
+    assert_equal(tmp_path / 'search' / trial['trial_id'] / 'run', tmp_path / 'run')

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strhub.engine.configure import key_of, quote, run
+from strhub.engine.configure import key_of, quote, quoted, run, value_of
 from strhub.engine.errors import INTERRUPTED, door
 from strhub.engine.fit import build_data, build_system, check, new_run_dir
 from strhub.engine.tune import records, report
@@ -73,7 +73,7 @@ def conclude(folder: Path, options: Options, words: Sequence[str], errors: dict[
     trials = records.read_records(folder, options.metric, errors)
     best = report.best_record(trials, options.metric)
     program = './train.py' if sys.argv[0].endswith('.py') else 'strhub train'
-    train = None if best is None else report.command(words, best.params, program)
+    train = None if best is None else report.command(words, best.params, program, options.workers)
     report.save(folder, trials, options, train)
     if trials:
         print(f'\n{report.table(trials, options)}\n')
@@ -107,15 +107,12 @@ def spelled(words: Sequence[str]) -> list[str]:
     """The words for Hydra, which takes `uniform(0,0.3)` for a function of its own, and new keys only with a +."""
     spelt = []
     for word in words:
-        sign, key, value = word[: len(word) - len(word.lstrip('+~'))], key_of(word), word.partition('=')[2]
-        if key.startswith(SPACE) and '~' not in sign:
-            sign = '++'
-        is_plain = not key.startswith((SPACE, RESUME)) or '=' not in word or value in ('null', '')
-        if is_plain or value[0] in '"\'':
-            spelt.append(f'{sign}{word.lstrip("+~")}' if key.startswith(SPACE) else word)
+        key, value = key_of(word), word.partition('=')[2]
+        if not key.startswith(SPACE) or '=' not in word or word.startswith('~'):
+            spelt.append(word)
         else:
-            escaped = value.replace("'", "\\'")
-            spelt.append(f"{sign}{key}='{escaped}'")
+            is_plain = value in ('null', '') or value.startswith(('"', "'"))
+            spelt.append(f'++{key}={value if is_plain else quoted(value)}')
     return spelt
 
 
@@ -125,13 +122,13 @@ def resume_dir_of(words: Sequence[str]) -> Path | None:
     Raises:
         ValueError: other words go with it, which would make it another search.
     """
-    given = [word.partition('=')[2].strip('\'"') for word in words if key_of(word) == RESUME]
-    if not given or given[-1] in ('', 'null'):
+    given = value_of(words, RESUME)
+    if given is None:
         return None
     for word in words:
         if key_of(word) not in AFTER_A_KILL and '=' in word:
             raise ValueError(f'{word} does not go with {RESUME}, which goes on as the search was started: leave it out')
-    return Path(given[-1])
+    return Path(given)
 
 
 def start(config: DictConfig, words: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Record:
     params: dict[str, Any]
     reports: list[dict[str, Any]]
     ended: str
-    best: dict[str, Any] | None = field(default=None)
+    best: dict[str, Any] | None = None
+    failed: bool = False  # its numbers, if it has any, are not to be trusted
 
 
 def number_of(folder: Path, trial_id: str) -> int:
@@ -101,5 +102,6 @@ def read_records(folder: Path, metric: str, errors: dict[str, str]) -> list[Reco
         params = json.loads((own / PARAMS).read_text()) if (own / PARAMS).exists() else {}
         reports = read_reports(own)
         ended = errors.get(trial_id) or why_ended(own) or UNFINISHED
-        records.append(Record(number, trial_id, params, reports, ended, best_of(reports, metric)))
+        failed = trial_id in errors or ended == DIVERGED
+        records.append(Record(number, trial_id, params, reports, ended, best_of(reports, metric), failed))
     return records

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from strhub.engine.configure import key_of, quote
+from strhub.engine.configure import key_of, quote, quoted
 from strhub.engine.results import write
 from strhub.engine.tune import records
 from strhub.engine.tune.options import Options
@@ -22,8 +24,8 @@ def best_record(trials: Sequence[Record], metric: str) -> Record | None:
 
 
 def ranked(trials: Sequence[Record], metric: str) -> list[Record]:
-    """Those that have reported, the best one first."""
-    judged = [(records.merit(trial.best, metric), trial) for trial in trials if trial.best is not None]
+    """Those that have reported and did not break down, the best one first."""
+    judged = [(records.merit(trial.best, metric), trial) for trial in trials if trial.best and not trial.failed]
     return [trial for _, trial in sorted(judged, key=lambda pair: pair[0], reverse=True)]
 
 
@@ -31,7 +33,8 @@ def table(trials: Sequence[Record], options: Options) -> str:
     """All trials, the best one first."""
     keys = [dimension.key for dimension in options.space]
     rows = [['trial', *keys, *records.METRICS, 'at step', 'steps', 'why it ended']]
-    for trial in [*ranked(trials, options.metric), *(trial for trial in trials if trial.best is None)]:
+    good = ranked(trials, options.metric)
+    for trial in [*good, *(trial for trial in trials if trial not in good)]:
         values = [spell(trial.params[key]) if key in trial.params else '-' for key in keys]
         best = trial.best
         numbers = ['-'] * 4 if best is None else [*(f'{best[name]:.4g}' for name in records.METRICS), str(best['step'])]
@@ -46,10 +49,15 @@ def table(trials: Sequence[Record], options: Options) -> str:
     return '\n'.join(lines)
 
 
-def command(words: Sequence[str], best: dict[str, Any], program: str) -> str:
-    """The training with the user's own words and the best values."""
-    kept = [word for word in words if not is_of_search(word) and key_of(word) not in best]
+def command(words: Sequence[str], best: dict[str, Any], program: str, workers: int = 1) -> str:
+    """The training with the user's own words and the best values, in as many processes as the trials had."""
+    dropped = {*best, *(['trainer.devices'] if workers > 1 else [])}
+    kept = [word for word in words if not is_of_search(word) and key_of(word) not in dropped]
     found = [f'{key}={spell_override(value)}' for key, value in best.items()]
+    if workers > 1 and (cluster := os.environ.get('RAY_ADDRESS')) is not None:
+        found += ['launcher=ray', quote(f'launcher.address={cluster}'), f'launcher.num_workers={workers}']
+    elif workers > 1:
+        found.append(f'trainer.devices={workers}')
     return f'{program} {shlex.join([*map(quote, kept), *found])}'
 
 
@@ -61,7 +69,7 @@ def is_of_search(word: str) -> bool:
 def spell_override(value: Any) -> str:
     """A value exactly, and so that Hydra reads it as what it is."""
     if isinstance(value, str):
-        return "'" + value.replace("'", "\\'") + "'"
+        return quoted(value)
     return repr(value) if isinstance(value, float) else spell(value)
 
 
@@ -73,7 +81,7 @@ def save(folder: Path, trials: Sequence[Record], options: Options, train: str | 
         'space': {dimension.key: str(dimension) for dimension in options.space},
         'best': None if best is None else {'trial': best.trial_id, 'params': best.params, **(best.best or {})},
         'command': train,
-        'trials': [vars(trial) for trial in trials],
+        'trials': [asdict(trial) for trial in trials],
         'versions': {name: version(name) for name in ('torch', 'lightning', 'ray', 'optuna')},
     }
     write(folder / 'results.json', json.dumps(content, indent=1))
@@ -92,18 +100,28 @@ def plot(path: Path, trials: Sequence[Record], options: Options) -> None:
     first = options.space[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5))
     colours = plt.get_cmap('viridis')
-    judged = [trial for trial in trials if trial.best is not None and trial.ended != records.DIVERGED]
+
+    def place_of(trial: Record) -> float:
+        value = trial.params[first.key]
+        return first.options.index(value) if first.form == 'choice' else value
+
+    judged = [trial for trial in trials if trial.best is not None and not trial.failed]
+    for trial in trials:
+        if trial.failed and first.key in trial.params:
+            left.axvline(place_of(trial), color='red', linestyle=':')
     for place, trial in enumerate(judged):
         colour = colours(place / max(1, len(judged) - 1))
-        value, best = trial.params[first.key], trial.best or {}
+        best = trial.best or {}
         marker = 'o' if trial.ended == records.FINISHED else 'x'
-        left.plot(spell(value) if first.form == 'choice' else value, best[options.metric], marker, color=colour)
+        left.plot(place_of(trial), best[options.metric], marker, color=colour)
         steps = [report['step'] for report in trial.reports]
         values = [report[options.metric] for report in trial.reports]
-        right.plot(steps, values, '.-', color=colour, label=f'{trial.number}: {spell(value)}')
+        right.plot(steps, values, '.-', color=colour, label=f'{trial.number}: {spell(trial.params[first.key])}')
     if first.form == 'loguniform':
         left.set_xscale('log')
-    left.set(xlabel=first.key, ylabel=f'best {options.metric}', title='o all steps done, x ended early')
+    if first.form == 'choice':
+        left.set_xticks(range(len(first.options)), map(spell, first.options))
+    left.set(xlabel=first.key, ylabel=f'best {options.metric}', title='o all steps done, x ended early, dotted: failed')
     right.set(xlabel='step', ylabel=options.metric, title='trials in the order of their start')
     if 0 < len(judged) <= 20:  # more would hide the curves
         right.legend(title=first.key, fontsize='small')

@@ -55,6 +55,8 @@ class Tell(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        if result.get('failed'):  # these are not its own numbers
+            return
         numbers = ', '.join(f'{name} {result[name]:.4g}' for name in records.METRICS)
         number = records.number_of(self.folder, trial.trial_id)
         print(f'trial {number}, step {result["step"]}/{result.get("steps", "?")}: {numbers}', flush=True)
@@ -120,17 +122,13 @@ def search(folder: Path, settings: dict[str, Any], options: Options, *, grace: i
         What went wrong, by the id of the trial.
     """
     start_ray()
-    trainable = tune.with_resources(
-        partial(
-            train_trial, settings=settings, folder=folder, cwd=Path.cwd(), metric=options.metric, cpus=options.cpus
-        ),
-        {'cpu': options.cpus, 'gpu': options.gpus},
-    )
     try:
+        check_room(options)
+        task = trainable(folder, settings, options)
         if resumes:
-            tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, resume_errored=True)
+            tuner = tune.Tuner.restore(str(folder), task, resume_unfinished=True, resume_errored=True)
         else:
-            tuner = new_tuner(folder, trainable, options, grace)
+            tuner = new_tuner(folder, task, options, grace)
         results = tuner.fit()
         errors = {}
         for index in range(len(results)):
@@ -141,11 +139,33 @@ def search(folder: Path, settings: dict[str, Any], options: Options, *, grace: i
         ray.shutdown()
 
 
-def new_tuner(folder: Path, trainable: Any, options: Options, grace: int) -> tune.Tuner:
+def request(options: Options) -> tune.PlacementGroupFactory:
+    """What Ray has to have free for a trial: a bundle for each process."""
+    return tune.PlacementGroupFactory([dict(options.bundle) for _ in range(options.workers)])
+
+
+def check_room(options: Options) -> None:
+    """Refuses trials for which there will never be room: Ray would wait for ever."""
+    there = ray.cluster_resources()
+    for kind, wanted in request(options).required_resources.items():
+        if wanted > there.get(kind, 0):
+            raise ValueError(
+                f'a trial takes {wanted:g} {kind}s, and the Ray cluster has {there.get(kind, 0):g}: give less with '
+                f'tune.{kind.lower()}s_per_trial or tune.workers_per_trial'
+            )
+
+
+def trainable(folder: Path, settings: dict[str, Any], options: Options) -> Any:
+    """A trial, and what it takes."""
+    trial = partial(train_trial, settings=settings, folder=folder, cwd=Path.cwd(), options=options)
+    return tune.with_resources(trial, request(options))
+
+
+def new_tuner(folder: Path, task: Any, options: Options, grace: int) -> tune.Tuner:
     sign = 1 if records.METRICS[options.metric] == 'max' else -1
     trend = {name: getattr(options, name) for name in ('patience', 'min_delta', 'smoothing')}
     return tune.Tuner(
-        trainable,
+        task,
         tune_config=tune.TuneConfig(
             num_samples=options.num_samples,
             search_alg=searcher(options),

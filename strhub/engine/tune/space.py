@@ -202,7 +202,7 @@ def spread(dimensions: Sequence[Dimension], count: int, seed: int) -> list[dict[
     if count == 0:
         return []
     shares = [0.5] if count == 1 else [index / (count - 1) for index in range(count)]
-    shares.sort(key=lambda share: (abs(share - 0.5), share))
+    shares.sort(key=lambda share: (round(abs(share - 0.5), 9), share))  # a third and two are as far
     generator = random.Random(seed)
     columns = [shares, *(generator.sample(shares, count) for _ in dimensions[1:])]
     return [

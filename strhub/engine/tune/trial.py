@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from ray import tune
 
 from strhub.engine.callbacks import NonFiniteLossError
 from strhub.engine.checkpoints import LAST, alone, newest_whole
-from strhub.engine.devices import MAX_WORKERS, trains_on_cpu
-from strhub.engine.fit import fit
+from strhub.engine.devices import divide_cores
 from strhub.engine.tune import records
+from strhub.engine.tune.options import Options
+from strhub.engine.tune.workers import fit_over
 
-# What a trial is worth that gave no numbers: Optuna has to learn that this corner is bad.
+# What a trial is worth that broke down: Optuna has to learn that this corner is bad.
 WORTHLESS = {'val_accuracy': 0.0, 'val_NED': 0.0, 'val_loss': 1e6, 'step': 0}
 
 
@@ -40,6 +43,10 @@ class Report(pl.callbacks.Checkpoint):
         if trainer.sanity_checking:
             return
         numbers = {name: float(trainer.callback_metrics[name]) for name in records.METRICS}
+        if not all(map(math.isfinite, numbers.values())):  # the step before has ruined the weights
+            raise NonFiniteLossError(f'the validation after step {trainer.global_step} gives nan or inf')
+        if not trainer.is_global_zero:
+            return
         total = trainer.estimated_stepping_batches
         report: dict[str, Any] = {**numbers, 'step': trainer.global_step, 'steps': total}
         records.append_report(self.folder, report)
@@ -58,9 +65,7 @@ def send(folder: Path, report: Mapping[str, Any], metric: str, checkpoint: Path 
         tune.report(content, checkpoint=tune.Checkpoint.from_directory(str(staging)))
 
 
-def train_trial(
-    params: dict[str, Any], *, settings: dict[str, Any], folder: Path, cwd: Path, metric: str, cpus: float
-) -> None:
+def train_trial(params: dict[str, Any], *, settings: dict[str, Any], folder: Path, cwd: Path, options: Options) -> None:
     """What a worker of Ray runs.
 
     Args:
@@ -68,32 +73,42 @@ def train_trial(
         settings: the configuration of ./train.py, unresolved.
         folder: of the search.
         cwd: what paths in the configuration are relative to.
-        cpus: how many cores it may use.
+        options: of the search.
     """
     os.chdir(cwd)
+    for name in [name for name in os.environ if name.startswith('SLURM_')]:
+        del os.environ[name]  # Lightning would take the job that Ray runs in for one of its own
+    metric = options.metric
     logging.getLogger('strhub').setLevel(logging.WARNING)
     own = folder / tune.get_context().get_trial_id()
     own.mkdir(parents=True, exist_ok=True)
     records.write_params(own, params)
+    if records.why_ended(own) == records.DIVERGED:
+        give_up(own, metric)
+        return
     run_dir = own / 'run'
     before = records.read_reports(own)
     if before:  # the search was killed; its last word may have been lost
         send(own, before[-1], metric, run_dir / 'checkpoints' / LAST)
     if records.why_ended(own) is not None:
         return
-    config = configured(settings, params, cpus)
+    config = configured(settings, params, options)
     config.ckpt_path = where_to_go_on(run_dir)
     if config.ckpt_path is not None:
         config.pretrained = None
     report = Report(own, run_dir / 'checkpoints' / LAST, metric)
     try:
-        fit(config, run_dir=run_dir, callbacks=[report])
+        fit_over(options.workers, config, run_dir, [report])
         records.end(own, records.FINISHED)
     except NonFiniteLossError:
-        if not records.read_reports(own):
-            records.append_report(own, WORTHLESS)
-            send(own, WORTHLESS, metric)
-        records.end(own, records.DIVERGED)
+        give_up(own, metric)
+
+
+def give_up(folder: Path, metric: str) -> None:
+    """Notes that the loss became nan or inf, and lets the search know that this is worth nothing."""
+    records.end(folder, records.DIVERGED)
+    last = [WORTHLESS, *records.read_reports(folder)][-1]
+    tune.report({**last, 'score': WORTHLESS[metric], 'failed': True})
 
 
 def where_to_go_on(run_dir: Path) -> str | None:
@@ -106,16 +121,14 @@ def where_to_go_on(run_dir: Path) -> str | None:
     return str(Path(checkpoint.path, LAST))
 
 
-def configured(settings: dict[str, Any], params: Mapping[str, Any], cpus: float) -> DictConfig:
-    """The configuration of one trial, which has `cpus` cores for itself and not the whole machine."""
+def configured(settings: dict[str, Any], params: Mapping[str, Any], options: Options) -> DictConfig:
+    """The configuration of one trial, whose processes have their share of its cores and not the whole machine."""
     config = OmegaConf.create(settings)
     for key, value in params.items():
         OmegaConf.update(config, key, value)
     config.trainer.enable_progress_bar = False
-    cores = max(1, int(cpus))
-    on_cpu = trains_on_cpu(config.trainer.accelerator)
-    if config.data.num_workers == 'auto':
-        config.data.num_workers = min(cores - 1, max(1, cores // 4) if on_cpu else MAX_WORKERS)
-    if config.threads is None:
-        config.threads = max(1, cores - config.data.num_workers)
+    if not options.gpus and torch.cuda.is_available():
+        config.trainer.accelerator = 'cpu'
+    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    config.data.num_workers, config.threads = divide_cores(resolved, max(1, int(options.bundle['CPU'])))
     return config
