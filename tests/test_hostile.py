@@ -13,6 +13,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -91,6 +92,13 @@ def gif_of_remarks(count: int) -> bytes:
     return whole[:at] + b'!\xfe' + (b'\xff' + b'a' * 255) * count + b'\0' + whole[at:]
 
 
+def jpeg2000_header() -> bytes:
+    """The first frame of a JPEG 2000, turned into one of 33 million pixels."""
+    whole = bytearray(encoded(Image.new('RGB', (8, 8)), 'JPEG2000', no_jp2=True))
+    whole[8:16] = struct.pack('>II', 33_000, 1000)  # SIZ: width and height
+    return bytes(whole)
+
+
 def icon(inner: bytes) -> bytes:
     """An icon that says it is of 256 x 256, around a PNG of any size."""
     return struct.pack('<HHHBBBBHHII', 0, 1, 1, 0, 0, 0, 0, 1, 32, len(inner), 22) + inner
@@ -127,6 +135,7 @@ OPENED: dict[str, tuple[Callable[[], bytes], tuple[int, int]]] = {
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     'truncated': (lambda: encoded(Image.effect_noise((99, 99), 50))[:2000], r'cannot be read as a picture'),
+    'JPEG 2000 of 33 million pixels': (jpeg2000_header, 'has more than 32000000 pixels: make it smaller'),
     '30,000 x 30,000': (lambda: png(30_000, 30_000, data=b''), 'has more than 64000000 pixels: make it smaller'),
     'GIF with a frame beyond it': (lambda: WIDE_GIF, 'has more than 64000000 pixels: make it smaller'),
     'icon around a huge picture': (lambda: icon(png(30_000, 30_000, data=b'')), 'has more than 64000000 pixels'),
@@ -372,6 +381,66 @@ def test_packed_checkpoints_are_refused_unread(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / 'plain.pt').state_dict['a'].shape == (1 << 24,)
     with pytest.raises(ValueError, match=r'packed.pt is packed: its \d+ bytes would become 67\d+ in memory') as error:
         read_checkpoint(tmp_path / 'packed.pt')
+    told(error.value)
+
+
+CLAIMS: dict[str, list[dict[str, Any]]] = {
+    'crnn-tiny': [
+        {'hidden_size': 100_000},
+        {'hidden_size': 10**30},
+        {'width': 1e300},
+        {'img_size': [100_000, 100_000]},
+        {'max_label_length': 10**9},
+    ],
+    'parseq': [
+        {'embed_dim': 96_000},
+        {'enc_depth': 10**6},
+        {'img_size': [1024, 1024]},
+        {'max_label_length': 4000},
+        {'refine_iters': 10**9},
+    ],
+    'abinet': [{'d_model': 96_000}, {'v_num_layers': 10**6}, {'iter_size': 10**9}],
+    'trba': [{'output_channel': 100_000}, {'num_fiducial': 100_000}],
+    'vitstr': [{'embed_dim': 96_000}],
+}
+
+
+@pytest.mark.parametrize('load', [zoo.load_reader, zoo.load_from_checkpoint])
+@pytest.mark.parametrize('name', CLAIMS)
+def test_a_checkpoint_that_claims_to_be_huge_is_refused_without_memory_or_time(
+    name: str, load: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    path = tmp_path / 'huge.ckpt'
+    for claim in CLAIMS[name]:
+        torch.save({'state_dict': {'a': torch.zeros(1)}, 'hyper_parameters': {'name': name, **claim}}, path)
+        started = time.process_time()
+        with memory_left(1 << 30), pytest.raises(ValueError, match='give') as error:
+            load(path)
+        told(error.value)
+        assert time.process_time() - started < 5
+
+
+@contextmanager
+def memory_left(size: int) -> Iterator[None]:
+    """As much memory as this process has, and `size` bytes more."""
+    if sys.platform != 'linux':
+        yield
+        return
+    import resource
+
+    used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_tensors_that_are_one_number_a_billion_times_are_refused(tmp_path: Path) -> None:
+    torch.save({'a': torch.zeros(1).expand(100_000, 100_000)}, tmp_path / 'a.pt')
+    with pytest.raises(ValueError, match=r'a\.pt is of \d+ bytes, but its tensors claim 40000000000 ') as error:
+        read_checkpoint(tmp_path / 'a.pt')
     told(error.value)
 
 

@@ -88,6 +88,19 @@ def load_weights(
     Raises:
         ValueError: nothing fits, or with `strict`: something does not.
     """
+    report, weights = _adapted(system, state_dict, hparams, strict)
+    system.model.load_state_dict(weights)
+    return report
+
+
+def check_weights(outline: Recogniser, state_dict: Mapping[str, Tensor], *, hparams: Mapping[str, Any]) -> None:
+    """Raises what a strict `load_weights` would, of a network on the meta device: before there is memory for any."""
+    _adapted(outline, {key: value.to('meta') for key, value in state_dict.items()}, hparams, strict=True)
+
+
+def _adapted(
+    system: Recogniser, state_dict: Mapping[str, Tensor], hparams: Mapping[str, Any] | None, strict: bool
+) -> tuple[Report, dict[str, Tensor]]:
     new = dict(system.hparams)
     old = {**new, **(hparams or {})}
     report, weights = Report(), {}
@@ -106,8 +119,7 @@ def load_weights(
     unexplained = [change for change in report.new if change.note != MOVED]
     if (strict and (unexplained or report.dropped)) or not (report.kept or report.resized):
         raise ValueError(_misfit(new['name'], len(target), unexplained, report.dropped))
-    system.model.load_state_dict(weights)
-    return report
+    return report, weights
 
 
 def _fit(

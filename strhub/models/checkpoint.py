@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from strhub.models.reader import Recogniser
 
 WEIGHTS, CONFIG = 'model.safetensors', 'config.json'  # of a model that is a folder, as on Hugging Face's hub
 ACCEPTED = 'give a .ckpt of Lightning, published weights (.pt) or .safetensors'
+MAX_SHARED = 4  # tensors may be views of the same bytes, as tied weights are; not of a few ones a million times
 LEGACY_MAGIC = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # what torch.save wrote before torch 1.6
 SIGNATURES = {
     b'\x89PNG': 'a picture (PNG)',
@@ -162,6 +164,12 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
                 f'{path} holds {key!r} in a form that no model here has (sparse, quantized, complex, or without '
                 f'values); {ACCEPTED}'
             )
+    claimed = sum(math.prod(value.shape) * value.element_size() for value in content.values())
+    if claimed > MAX_SHARED * path.stat().st_size:
+        raise ValueError(
+            f'{path} is of {path.stat().st_size} bytes, but its tensors claim {claimed} by using the same ones again '
+            f'and again; {ACCEPTED}, as saved'
+        )
     if all(key.startswith('model.') for key in content):
         return {key.removeprefix('model.'): value for key, value in content.items()}
     return dict(content)

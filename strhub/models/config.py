@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -12,6 +13,21 @@ from typing import Any
 import yaml
 
 PACKAGE = Path(__file__).parents[1]
+# The most of what no weight's shape tells, or what takes time or memory for each one before shapes can be compared: a
+# checkpoint may claim anything.
+MOST = {
+    'max_label_length': 4096,  # more than a printed page
+    'enc_depth': 200,
+    'dec_depth': 200,
+    'v_num_layers': 200,
+    'l_num_layers': 200,
+    'iter_size': 100,
+    'refine_iters': 100,
+    'num_fiducial': 100,
+    'perm_num': 1000,
+    'width': 100,
+}
+MOST_OF_ALL = 10**7  # a product of two can still be said in 64 bits
 BOOLEANS = {'true': True, 'yes': True, '1': True, 'false': False, 'no': False, '0': False}
 
 
@@ -86,6 +102,8 @@ def _typed(key: str, value: Any, default: Any) -> Any:
     if kind is list and fits:
         fits = len(value) == len(default) and all(type(item) is int for item in value)
     if fits:
+        if kind in (int, float) and value > MOST.get(key, MOST_OF_ALL if kind is int else math.inf):
+            raise ValueError(f'{key} is {value}: give at most {MOST.get(key, MOST_OF_ALL)}, e.g. {default!r}')
         return value
     wanted = {
         bool: 'true or false',

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from strhub.models.config import MOST
 from strhub.tokenizer import BaseTokenizer, CharsetAdapter
+
+MAX_PIXELS = 1 << 20  # of a network's input: 250 words of 32 x 128
 
 
 class Recogniser(nn.Module):
@@ -85,5 +88,9 @@ class Reader(Recogniser):
 def check_sizes(img_size: Sequence[int], max_label_length: int) -> None:
     if len(img_size) != 2 or min(img_size) < 1:
         raise ValueError(f'img_size is {img_size}: give [height, width] in pixels, e.g. [32, 128]')
-    if max_label_length < 1:
-        raise ValueError(f'max_label_length is {max_label_length}: give at least 1')
+    if img_size[0] * img_size[1] > MAX_PIXELS:
+        raise ValueError(f'img_size is {img_size}: give at most {MAX_PIXELS} pixels in all, e.g. [32, 128]')
+    if not 1 <= max_label_length <= MOST['max_label_length']:
+        raise ValueError(
+            f'max_label_length is {max_label_length}: give at least 1 and at most {MOST["max_label_length"]}'
+        )

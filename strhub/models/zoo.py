@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from strhub.models.adapt import Report, load_weights
+from strhub.models.adapt import Report, check_weights, load_weights
 from strhub.models.checkpoint import is_model_folder, read_checkpoint, save_safetensors
 from strhub.models.config import compose, config_dir, did_you_mean, override
 from strhub.models.reader import Reader
@@ -181,7 +181,9 @@ def load_from_checkpoint(source: str | Path, **overrides: Any) -> BaseSystem:
         ValueError: the file is something else, or does not fit the model.
     """
     trained, state_dict = _read(source, overrides)
-    system = build({**trained, **{key: value for key, value in overrides.items() if key != 'name'}})
+    hparams = {**trained, **{key: value for key, value in overrides.items() if key != 'name'}}
+    check_weights(_outline(hparams), state_dict, hparams=trained)
+    system = build(hparams)
     report = load_weights(system, state_dict, hparams=trained, strict=True)
     if not report.is_exact:
         logger.info('Adapted the weights of %s:\n%s', source, report)
@@ -198,6 +200,7 @@ def load_reader(source: str | Path, **overrides: Any) -> Reader:
     if not moves and forms == {key: (value.shape, value.dtype) for key, value in state_dict.items()}:
         reader.model.load_state_dict(state_dict, assign=True)
         return reader
+    check_weights(reader, state_dict, hparams=trained)
     reader = build_reader(hparams)
     report = load_weights(reader, state_dict, hparams=trained, strict=True)
     if not report.is_exact:

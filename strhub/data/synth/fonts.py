@@ -79,9 +79,7 @@ class Face:
 
     def glyph(self, character: str) -> Glyph:
         if character not in self._glyphs:
-            if len(self._glyphs) >= MAX_GLYPHS:
-                self._glyphs.clear()
-            self._glyphs[character] = self._rasterise(character)
+            self._keep(character, self._rasterise(character))
         return self._glyphs[character]
 
     def upright(self, character: str) -> Glyph:
@@ -90,8 +88,13 @@ class Face:
             return self.glyph(character)
         key = character + COLUMN
         if key not in self._glyphs:
-            self._glyphs[key] = self._rasterise(character, self._raqm(), features=['vert'])
+            self._keep(key, self._rasterise(character, self._raqm(), features=['vert']))
         return self._glyphs[key]
+
+    def _keep(self, key: str, glyph: Glyph) -> None:
+        if len(self._glyphs) >= MAX_GLYPHS:
+            self._glyphs.clear()
+        self._glyphs[key] = glyph
 
     def turns(self, character: str) -> bool:
         """Whether the font has a form of it for columns."""
