@@ -23,7 +23,7 @@ from strhub.data.labels import LabelRules
 from strhub.data.mixture import MixtureDataset, source_seed
 from strhub.data.sampler import EpochSampler
 from strhub.data.sources import RENDERED, Source, read_sources
-from strhub.data.steady import SteadyLoader
+from strhub.data.steady import LOOK, SteadyLoader, word_datasets
 from strhub.data.transforms import WordTransform, get_transform
 
 if TYPE_CHECKING:
@@ -180,6 +180,12 @@ class SceneTextDataModule(pl.LightningDataModule):
             world=world,
             start=self._take_start,
         )
+        if not self.num_workers and any(word_datasets(self.train_dataset)):
+            logger.warning(
+                'data.num_workers=0: a picture that hangs its decoder hangs the run; by data.num_workers=1 it is given up '
+                'after data.patience=%g seconds',
+                self.patience,
+            )
         # Workers fetch ahead as soon as the iterator is made, which is before Lightning names the epoch.
         sampler.set_epoch(self.start_epoch or 0)
         return self._loader(self.train_dataset, sampler)
@@ -336,7 +342,7 @@ class SceneTextDataModule(pl.LightningDataModule):
         def make() -> DataLoader:
             return self._plain_loader(dataset, sampler, persist=persist)
 
-        return SteadyLoader(make, sampler, self.batch_size)
+        return SteadyLoader(make, sampler, self.batch_size, self.patience)
 
     def _plain_loader(self, dataset: Dataset, sampler: EpochSampler, *, persist: bool) -> DataLoader:
         return DataLoader(
@@ -345,7 +351,7 @@ class SceneTextDataModule(pl.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=persist and self.num_workers > 0,
-            timeout=self.patience if self.num_workers else 0,
+            timeout=LOOK if self.num_workers else 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=start_worker,
             collate_fn=self.collate_fn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import re
 import signal
@@ -25,6 +26,7 @@ DEAD, LATE = re.compile(r'DataLoader worker \(pid'), re.compile(r'DataLoader tim
 LOST = (EOFError, ConnectionError, FileNotFoundError)
 MAX_FAILURES = 5  # in a row, with no batch between them
 MAX_DEATHS = 2  # of workers with the same picture in work, of which the first may be chance
+LOOK = 1.0  # seconds after which a loader that waits looks whether its workers live; the `timeout` to make it with
 GRACE = 2.0  # seconds within which a picture that was only slow, as after the whole machine slept, is done
 
 
@@ -37,14 +39,18 @@ class SteadyLoader:
     Args:
         make: makes the loader, which is to have `sampler`; again after each failure.
         sampler: says which words come; in batches of `batch_size`.
+        patience: seconds to wait for a batch before a worker counts as hanging; 0 waits for ever.
     """
 
-    def __init__(self, make: Callable[[], DataLoader], sampler: EpochSampler, batch_size: int) -> None:
+    def __init__(
+        self, make: Callable[[], DataLoader], sampler: EpochSampler, batch_size: int, patience: float
+    ) -> None:
         self._make = make
         self._loader = make()
         self._deaths: Counter[tuple[int, int]] = Counter()
         self.sampler = sampler
         self.batch_size = batch_size
+        self._patience = patience or math.inf
 
     @property
     def dataset(self) -> Dataset:
@@ -66,7 +72,7 @@ class SteadyLoader:
         done = failures = 0
         while True:
             try:
-                for batch in self._begin():
+                for batch in self._patiently(self._begin()):
                     done, failures = done + 1, 0
                     yield batch
                 return
@@ -79,11 +85,36 @@ class SteadyLoader:
     def _begin(self) -> Iterator[Any]:
         """A pass whose failures show in its own steps: PyTorch has a dead worker raise wherever the program is."""
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'SIGCHLD'):
-            return iter(self._loader)
+            return self._pass()
         handler = signal.getsignal(signal.SIGCHLD)
-        batches = iter(self._loader)
+        batches = self._pass()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
         return batches
+
+    def _pass(self) -> Iterator[Any]:
+        try:
+            return iter(self._loader)
+        except RuntimeError as error:  # workers that are still at a pass which was given up are not waited for
+            if not LATE.match(str(error)):
+                raise
+            self._loader = self._make()
+            return iter(self._loader)
+
+    def _patiently(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches; an error for one that does not come, or, within a second, for a worker that is no more."""
+        while True:
+            end = time.monotonic() + self._patience
+            while True:
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                except RuntimeError as error:  # it has looked, and goes on waiting when asked again
+                    if not LATE.match(str(error)) or time.monotonic() > end:
+                        raise
+                else:
+                    break
+            yield batch
 
     def _recover(self, error: Exception, failures: int) -> None:
         is_late = LATE.match(str(error)) is not None

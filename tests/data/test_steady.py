@@ -31,6 +31,9 @@ class Trap:
                 self.once.touch()
             if self.deed == 'dies':
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.deed == 'dawdles':
+                time.sleep(0.4)
+                return self.transform.open(encoded, name=name)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as deaf as C code that never returns
             time.sleep(600)
         return self.transform.open(encoded, name=name)
@@ -71,8 +74,9 @@ def labels_of(loader: Any) -> list[str]:
 def test_a_worker_that_dies_once_loses_nothing(folder: Path, tmp_path: Path, at: int) -> None:
     data = data_of(folder)
     words = trap(data.val_dataset, WORDS[at], 'dies', tmp_path / 'done')
-    data.patience = 0  # PyTorch looks for the dead sooner
-    assert labels_of(data.val_dataloader()) == WORDS
+    loader, started = data.val_dataloader(), time.monotonic()
+    assert labels_of(loader) == WORDS
+    assert time.monotonic() - started < 20  # of a patience of 60: it is noticed within LOOK
     assert not words.unreadable
     assert (tmp_path / 'done').exists()
 
@@ -81,7 +85,6 @@ def test_the_order_of_training_is_what_it_would_have_been(folder: Path, tmp_path
     usual = labels_of(data_of(folder).train_dataloader())
     assert usual != WORDS
     data = data_of(folder)
-    data.patience = 0
     data.start_batch = 2
     trap(data.train_dataset, usual[13], 'dies', tmp_path / 'done')
     assert labels_of(data.train_dataloader()) == usual[8:]
@@ -90,7 +93,6 @@ def test_the_order_of_training_is_what_it_would_have_been(folder: Path, tmp_path
 
 def test_a_picture_that_kills_twice_is_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = data_of(folder)
-    data.patience = 0
     words = trap(data.val_dataset, 'w9', 'dies')
     loader = data.val_dataloader()
     assert labels_of(loader) == WORDS  # it came blank
@@ -110,9 +112,27 @@ def test_a_picture_that_hangs_the_decoder_is_left_out(folder: Path, caplog: pyte
     assert 'hangs the decoder: another one takes its place' in caplog.text
 
 
+def test_a_wait_longer_than_a_look_loses_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('strhub.data.module.LOOK', 0.05)
+    data = data_of(folder)
+    trap(data.val_dataset, 'w9', 'dawdles')
+    loader = data.val_dataloader()
+    assert labels_of(loader) == WORDS
+    next(iter(loader))  # and the rest of the pass is given up while it is being loaded
+    assert labels_of(loader) == WORDS
+
+
+def test_without_workers_it_is_said_that_a_picture_may_hang_the_run(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = data_of(folder)
+    data.num_workers = 0
+    data.train_dataloader()
+    assert 'data.num_workers=0: a picture that hangs its decoder hangs the run' in caplog.text
+
+
 def test_workers_that_always_die_end_in_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of(folder)
-    data.patience = 0
     trap(data.val_dataset, 'w0', 'dies')
     monkeypatch.setattr('strhub.data.steady.MAX_DEATHS', 1000)
     monkeypatch.setattr('strhub.data.steady.MAX_FAILURES', 2)
