@@ -18,6 +18,7 @@ from strhub.data.commandline import check_sheet
 from strhub.data.dataset import TreeDataset, find_sets, open_set
 from strhub.data.labels import LabelRules, tally
 from strhub.data.picture import UnreadablePictureError
+from strhub.terminal import plain, say
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -33,10 +34,11 @@ examples:
 
 def summarise(sets: Sequence[WordDataset], *, sizes: int = 10_000) -> Iterator[str]:
     """The lines of the report; sizes are those of at most `sizes` pictures of each set, evenly spread."""
-    width = max(len(str(dataset.root)) for dataset in sets)
-    for dataset in sets:
+    roots = [plain(dataset.root) for dataset in sets]
+    width = max(map(len, roots))
+    for root, dataset in zip(roots, sets, strict=True):
         left_out = f', left out: {tally(dataset.dropped)}' if dataset.dropped else ''
-        yield f'{dataset.root!s:<{width}} {len(dataset):>9} words{left_out}'
+        yield f'{root:<{width}} {len(dataset):>9} words{left_out}'
     if len(sets) > 1:
         yield f'{"all":<{width}} {sum(map(len, sets)):>9} words'
 
@@ -133,13 +135,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         normalize_unicode=arguments.normalize_unicode,
     )
     sets = [open_set(path, rules, min_image_dim=arguments.min_image_dim) for path in find_sets(arguments.path)]
-    for line in summarise(sets):
-        print(line)
+    say(*summarise(sets))
     if rules.warning:
-        print(f'\n{rules.warning}')
+        say(f'\n{rules.warning}')
     if not any(map(len, sets)):
         raise ValueError(f'{arguments.path}: no word is usable, so there is no sheet to save')
     target = arguments.sheet or Path('outputs', 'inspect', f'{arguments.path.resolve().stem}.png')
     target.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(sets, count=arguments.pictures).save(target)
-    print(f'\n{target}: pictures and labels side by side')
+    say(f'\n{plain(target)}: pictures and labels side by side')

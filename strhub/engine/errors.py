@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from strhub.terminal import PlainRecord, plain
+
 P = ParamSpec('P')
 R = TypeVar('R')
 
 USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as shells report SIGINT and SIGPIPE: 128 + signal
+LONGEST = 4000  # characters of a sentence: a file may claim a name of megabytes
 
 KNOWN: tuple[type[Exception], ...] = (ValueError, KeyError, OSError, ImportError, MemoryError)
 # Errors of packages which are not imported for the sake of being caught: torch alone takes seconds.
@@ -57,12 +61,14 @@ def door(main: Callable[P, R]) -> Callable[P, R]:
     """Wraps the `main` of a command: a known error becomes `error: one sentence` and exit status 2.
 
     Ctrl-C exits with 130, a reader that went away (`… | head`) with 141, both quietly. An error nobody foresaw keeps
-    its traceback, for it is a bug; STRHUB_DEBUG=1 keeps every traceback. The streams pass any text.
+    its traceback, for it is a bug; STRHUB_DEBUG=1 keeps every traceback. The streams pass any text, and what is
+    logged or told of an error has no escape codes.
     """
 
     @wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         accept_any_text()
+        logging.setLogRecordFactory(PlainRecord)
         try:
             result = main(*args, **kwargs)
             sys.stdout.flush()  # a closed pipe shows here rather than in the interpreter's last words
@@ -107,7 +113,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """The message of a known error on one line, with the remedy where we know one."""
+    """The message of a known error on one line, with the remedy where we know one, and without control characters."""
+    text = plain(_sentence(error))
+    return text if len(text) <= LONGEST else text[:LONGEST] + ' …'
+
+
+def _sentence(error: BaseException) -> str:
     if is_out_of_memory(error):
         return 'there is not enough memory: use a smaller --batch_size (model.batch_size in training) or --device cpu'
     if isinstance(error, ModuleNotFoundError) and error.name:

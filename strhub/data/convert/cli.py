@@ -14,6 +14,7 @@ from strhub.charset import PRINTABLE
 from strhub.data.commandline import add_overwrite, add_workers, check_charset, spellings, word_bar
 from strhub.data.convert import all_sets
 from strhub.data.convert.base import Option, SetInfo
+from strhub.terminal import plain, say
 
 HOW_TO_START = '`strhub convert --list` shows all sets and what to download, `strhub convert SET --help` one of them'
 METAVARS: dict[type, str] = {str: 'TEXT', int: 'N', float: 'X'}
@@ -159,4 +160,4 @@ def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)
         raise
-    print(f'{arguments.target}: {report}')
+    say(f'{plain(arguments.target)}: {report}')

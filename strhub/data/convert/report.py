@@ -8,6 +8,7 @@ from typing import Any
 
 from strhub.data.convert.base import Skipped
 from strhub.data.summary import counted
+from strhub.terminal import plain
 
 MAX_EXAMPLES = 3  # named for each reason
 
@@ -46,6 +47,6 @@ class Report:
         lines = [f'{counted(self.kept, "word")} kept, {sum(self.skipped.values())} skipped']
         for reason, count in self.skipped.most_common():
             examples = self.examples[reason]
-            named = ', '.join(examples) + (', …' if count > len(examples) else '')
-            lines.append(f'  {counted(count, reason)}' + (f': {named}' if examples else ''))
+            named = ', '.join(map(plain, examples)) + (', …' if count > len(examples) else '')
+            lines.append(f'  {plain(counted(count, reason))}' + (f': {named}' if examples else ''))
         return '\n'.join(lines)

@@ -22,6 +22,7 @@ from strhub.data.picture import MAX_PIXELS
 from strhub.data.summary import counted
 from strhub.data.synth.fonts import FontBook
 from strhub.data.synth.words import WordSource, characters_of
+from strhub.terminal import plain, say
 
 CHUNK = 64  # words that a worker draws at a time
 QUALITY = 92  # of JPEG: twice as small as 98, and nothing to be seen
@@ -190,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)
         raise
-    print(f'{arguments.out}: {counted(arguments.count, "word")}')
+    say(f'{plain(arguments.out)}: {counted(arguments.count, "word")}')
     if arguments.sheet:
         _save_sheet(arguments.out, arguments.sheet, settings)
 
@@ -208,4 +209,4 @@ def _save_sheet(words: Path, sheet: Path, settings: dict[str, Any]) -> None:
     sheet.parent.mkdir(parents=True, exist_ok=True)
     rendered = open_set(words, rules)
     contact_sheet([rendered], count=ON_SHEET, font_of=font_of).save(sheet)
-    print(f'{sheet}: {min(ON_SHEET, len(rendered))} of them')
+    say(f'{plain(sheet)}: {min(ON_SHEET, len(rendered))} of them')

@@ -21,6 +21,7 @@ from strhub.data.tools.likeness import MAX_DISTANCE
 from strhub.data.tools.records import Words
 from strhub.data.tools.stats import measure_all
 from strhub.data.tools.verify import open_for_verifying, verify
+from strhub.terminal import plain, say
 
 WRONG = 1  # exit status of verify
 
@@ -149,7 +150,7 @@ def _merge(arguments: argparse.Namespace) -> None:
     words = Words(arguments.sources)
     with word_bar(len(words)) as progress:
         report = merge(words, arguments.dst, overwrite=arguments.overwrite, progress=progress)
-    print(f'{arguments.dst}: {report}')
+    say(f'{plain(arguments.dst)}: {report}')
 
 
 def _filter(arguments: argparse.Namespace) -> None:
@@ -168,9 +169,9 @@ def _filter(arguments: argparse.Namespace) -> None:
             workers=arguments.workers,
             progress=progress,
         )
-    print(f'{arguments.dst}: {report}')
+    say(f'{plain(arguments.dst)}: {report}')
     if arguments.report:
-        print(f'{arguments.report}: {counted(len(likes), "word")} left out for likeness, and to what')
+        say(f'{plain(arguments.report)}: {counted(len(likes), "word")} left out for likeness, and to what')
 
 
 def _check(criteria: Criteria, likeness: Likeness, report: Path | None) -> None:
@@ -210,8 +211,8 @@ def _split(arguments: argparse.Namespace) -> None:
             progress=progress,
         )
     for target, count in ((arguments.dst_a, report.kept - second), (arguments.dst_b, second)):
-        print(f'{target}: {counted(count, "word")}')
-    print(report)
+        say(f'{plain(target)}: {counted(count, "word")}')
+    say(report)
 
 
 def _stats(arguments: argparse.Namespace) -> None:
@@ -221,7 +222,7 @@ def _stats(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({'sets': list(map(str, words.sets)), **stats.as_dict()}, ensure_ascii=False, indent=1))
     else:
-        print(*words.sets, *stats.lines(), sep='\n')
+        say(*map(plain, words.sets), *stats.lines())
 
 
 def _verify(arguments: argparse.Namespace) -> None:
@@ -230,9 +231,9 @@ def _verify(arguments: argparse.Namespace) -> None:
         report = verify(
             words, arguments.clean, overwrite=arguments.overwrite, workers=arguments.workers, progress=progress
         )
-    print(report if report.skipped else f'{counted(report.kept, "word")}, all whole')
+    say(report if report.skipped else f'{counted(report.kept, "word")}, all whole')
     if arguments.clean:
-        print(f'{arguments.clean}: {counted(report.kept, "word")}')
+        say(f'{plain(arguments.clean)}: {counted(report.kept, "word")}')
     if report.skipped:
         sys.exit(WRONG)
 
@@ -241,4 +242,4 @@ def _export(arguments: argparse.Namespace) -> None:
     words = Words(arguments.sources)
     with word_bar(2 * len(words)) as progress:
         report = export(words, arguments.target, progress=progress)
-    print(f'{arguments.target}: {report}')
+    say(f'{plain(arguments.target)}: {report}')
