@@ -182,7 +182,7 @@ class SceneTextDataModule(pl.LightningDataModule):
         )
         if not self.num_workers and any(word_datasets(self.train_dataset)):
             logger.warning(
-                'data.num_workers=0: a picture that hangs its decoder hangs the run; by data.num_workers=1 it is given up '
+                'data.num_workers=0: a picture that hangs its decoder hangs the run; data.num_workers=1 gives it up '
                 'after data.patience=%g seconds',
                 self.patience,
             )

@@ -42,9 +42,7 @@ class SteadyLoader:
         patience: seconds to wait for a batch before a worker counts as hanging; 0 waits for ever.
     """
 
-    def __init__(
-        self, make: Callable[[], DataLoader], sampler: EpochSampler, batch_size: int, patience: float
-    ) -> None:
+    def __init__(self, make: Callable[[], DataLoader], sampler: EpochSampler, batch_size: int, patience: float) -> None:
         self._make = make
         self._loader = make()
         self._deaths: Counter[tuple[int, int]] = Counter()

@@ -18,6 +18,7 @@ from strhub.engine.errors import USAGE
 from strhub.models.reader import Reader
 from strhub.models.utils import parse_model_args
 from strhub.models.zoo import load_reader
+from strhub.terminal import plain
 
 OVERRIDE = re.compile(r'[A-Za-z_]\w*(:[A-Za-z]+)?=')
 FILE_SUFFIX = re.compile(r'\.[A-Za-z]\w*$')
@@ -80,7 +81,7 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def error(self, message: str) -> NoReturn:
-        print(f'error: {message}; --help tells what is accepted', file=sys.stderr)
+        print(f'error: {plain(message)}; --help tells what is accepted', file=sys.stderr)
         sys.exit(USAGE)
 
 

@@ -32,6 +32,7 @@ from strhub.engine.results import append, as_record, results_path, table
 from strhub.metrics import Score
 from strhub.models.reader import Recogniser
 from strhub.models.utils import parse_model_args
+from strhub.terminal import say
 from strhub.tokenizer import CharsetAdapter
 
 BENCHMARK = {
@@ -264,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     loaders = {name: loaders_by_path[str(path)] for name, path in paths.items()}
     name = system.hparams['name']
     header = f'{arguments.checkpoint} ({name}), judged in {len(charset)} characters: {charset}'
-    print(header)
+    say(header)
     with ExitStack() as stack:
         note = stack.enter_context(writer) if writer else None
         sets: list[Any] = [loader.dataset for loader in loaders.values()]
@@ -275,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = {group: {name: scores[name] for name in names} for group, names in groups.items()}
     notes += left_out(loaders)
     report = '\n\n'.join([*(f'{group}:\n{table(rows)}' for group, rows in results.items()), '\n'.join(notes)]).strip()
-    print(f'\n{report}')
+    say(f'\n{report}')
     record = {
         **vars(arguments),
         'device': str(device),
@@ -292,4 +293,4 @@ def _save(checkpoint: str, report: str, record: dict[str, Any]) -> None:
     path = results_path(checkpoint)
     append(path, f'{now}\n{report}\n\n')
     append(path.with_suffix('.jsonl'), json.dumps({'date': now, **record}, default=str) + '\n')
-    print(f'\nsaved in {path} and {path.with_suffix(".jsonl").name}')
+    say(f'\nsaved in {path} and {path.with_suffix(".jsonl").name}')

@@ -43,6 +43,7 @@ from strhub.engine.record import keep_record
 from strhub.models import zoo
 from strhub.models.base import BaseSystem
 from strhub.models.checkpoint import read_checkpoint
+from strhub.terminal import plain
 
 log = logging.getLogger(__name__)
 
@@ -294,7 +295,7 @@ def exiting(program: str) -> Iterator[None]:
             say(f'\nStopped; the state is saved in {where}', f'Go on:  {program} ckpt_path={where}')
         sys.exit(128 + stop.signum)
     except TrainingFailedError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {sentence(error)}', file=sys.stderr)
         sys.exit(FAILED)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Ctrl-C before the first step, as Lightning reports it
@@ -306,7 +307,7 @@ def exiting(program: str) -> Iterator[None]:
 
 @rank_zero_only
 def say(*lines: str) -> None:
-    print(*lines, sep='\n')
+    print(*(plain(line, spared='\n') for line in lines), sep='\n')
 
 
 @door

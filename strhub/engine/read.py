@@ -21,6 +21,7 @@ from strhub.engine.errors import door
 from strhub.engine.images import find_some, load_batches, open_named
 from strhub.models.reader import Recogniser
 from strhub.runtime.readings import Character, Reading
+from strhub.terminal import plain
 from strhub.tokenizer import CTCTokenizer
 
 EXAMPLES = """\
@@ -107,10 +108,10 @@ def _lines(path: Path, reading: Reading, *, as_json: bool) -> Iterator[str]:
     if as_json:
         yield json.dumps({'path': str(path), **reading.as_record()}, ensure_ascii=False)
         return
-    yield f'{path}: {reading.text}  ({100 * reading.confidence:.1f} %)'
+    yield f'{plain(path)}: {plain(reading.text)}  ({100 * reading.confidence:.1f} %)'
     for place, character in enumerate(reading.characters, 1):
         if character.alternatives:
-            yield f'  {place:>3} ' + '  '.join(f'{char} {100 * p:5.1f} %' for char, p in character.alternatives)
+            yield f'  {place:>3} ' + '  '.join(f'{plain(char)} {100 * p:5.1f} %' for char, p in character.alternatives)
 
 
 def _parser() -> Parser:
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(*_lines(path, reading, as_json=arguments.json), sep='\n', flush=True)
         else:
             failed += 1
-            print(reading, file=sys.stderr)
+            print(plain(reading), file=sys.stderr)
     if failed:
         print(f'{failed} of {total} could not be read', file=sys.stderr)
         sys.exit(1)
