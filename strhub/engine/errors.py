@@ -46,6 +46,7 @@ EXTRAS = {
     'onnx': 'export',
     'onnxruntime': 'export',
     'onnxscript': 'export',
+    'openvino': 'export',
     'optuna': 'tune',
     'ray': 'tune',
     'gradio': 'demo',
