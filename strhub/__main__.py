@@ -16,6 +16,7 @@ COMMANDS = {  # name -> the module whose main(argv) does it, what it does
     'test': ('strhub.engine.evaluate', 'measure a checkpoint on the benchmark, or on sets of your own'),
     'read': ('strhub.engine.read', 'read the words in pictures'),
     'serve': ('strhub.engine.serve.cli', 'read pictures for others, over HTTP'),
+    'export': ('strhub.engine.export.cli', 'a file for ONNX Runtime, TorchScript or OpenVINO, which is tried'),
     'bench': ('strhub.engine.bench.cli', 'measure how fast and how large a model is'),
     'tune': ('strhub.engine.tune.cli', 'find the learning rate and other hyper-parameters'),
     'package': ('strhub.engine.package', 'make a folder of a checkpoint that can be shared, with a model card'),
