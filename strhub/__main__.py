@@ -15,6 +15,7 @@ COMMANDS = {  # name -> the module whose main(argv) does it, what it does
     'train': ('strhub.engine.fit', 'train a model on real, synthetic or rendered words'),
     'test': ('strhub.engine.evaluate', 'measure a checkpoint on the benchmark, or on sets of your own'),
     'read': ('strhub.engine.read', 'read the words in pictures'),
+    'demo': ('strhub.demo', 'try models on pictures, in the browser'),
     'serve': ('strhub.engine.serve.cli', 'read pictures for others, over HTTP'),
     'export': ('strhub.engine.export.cli', 'a file for ONNX Runtime, TorchScript or OpenVINO, which is tried'),
     'bench': ('strhub.engine.bench.cli', 'measure how fast and how large a model is'),

@@ -19,7 +19,7 @@ DOORS = [path.name for path in sorted(ROOT.glob('*.py'))]
 
 # Packages that come with an extra: each is imported only by the modules whose job needs it.
 OPTIONAL = {'hydra', 'omegaconf', 'lmdb', 'cv2', 'rapidfuzz', 'rich', 'tensorboard', 'ray', 'onnx', 'gradio', 'fvcore'}
-OPTIONAL |= {'pyarrow', 'scipy', 'matplotlib'}
+OPTIONAL |= {'pyarrow', 'scipy', 'matplotlib', 'fastapi', 'uvicorn'}
 OF_LIGHTNING = {'rich', 'scipy', 'matplotlib'}  # which imports them where they are installed
 # What takes longer to import than a picture takes to be read: for training, and what it imports in its turn.
 OF_TRAINING = {
@@ -37,7 +37,7 @@ OF_TRAINING |= {'sympy', 'torch._dynamo', 'torch._inductor'}
 
 def floor(module: str) -> float:
     """Where a module lives; data and models are two rooms of the first floor."""
-    if module in ('strhub.__main__', 'strhub.quickstart'):
+    if module in ('strhub.__main__', 'strhub.quickstart', 'strhub.demo'):
         return 4
     if module.startswith('strhub.engine') or module == 'strhub.runtime.reader':
         return 3
