@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def start_ray() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed trial's traceback is in its error.txt
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     shared: dict[str, Any] = {'logging_level': logging.ERROR, 'log_to_driver': False, 'ignore_reinit_error': True}
     if 'RAY_ADDRESS' in os.environ:  # a cluster that is there
@@ -191,7 +192,7 @@ def id_of(trial: Any) -> str:
 def last_line(error: BaseException) -> str:
     """Ray gives the traceback of the worker as the message; its last line says what was wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return re.sub(r'^(\w+\.)+\w+: ', '', lines[-1]) if lines else type(error).__name__
 
 
 def save_search(folder: Path, content: dict[str, Any]) -> None:

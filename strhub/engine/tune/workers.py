@@ -15,10 +15,11 @@ import lightning.pytorch as pl
 import ray
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from omegaconf import DictConfig
+from ray.exceptions import WorkerCrashedError
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from strhub.engine.callbacks import NonFiniteLossError
+from strhub.engine.callbacks import NonFiniteLossError, TrainingFailedError
 from strhub.engine.fit import fit
 
 LOOK_EVERY = 1.0  # seconds between two looks at whether all processes are alive
@@ -32,7 +33,7 @@ def fit_over(workers: int, config: DictConfig, run_dir: Path, callbacks: Sequenc
 
     Raises:
         NonFiniteLossError: the loss became nan or inf.
-        RayError: one of the other processes died, or broke down.
+        TrainingFailedError: one of the other processes died.
     """
     if workers == 1:
         fit(config, run_dir=run_dir, callbacks=callbacks)
@@ -65,7 +66,10 @@ def fit_over(workers: int, config: DictConfig, run_dir: Path, callbacks: Sequenc
     while leader.is_alive():
         leader.join(LOOK_EVERY)
         done, _ = ray.wait(others, num_returns=len(others), timeout=0)
-        ray.get(done)  # raises what went wrong there
+        try:
+            ray.get(done)  # raises what went wrong there
+        except WorkerCrashedError as error:
+            raise TrainingFailedError('a process of the trial died, perhaps for want of memory') from error
     if failures:
         raise failures[0]
 
