@@ -29,6 +29,8 @@ from strhub.engine.errors import door
 from strhub.engine.predictions import Judged, PredictionWriter
 from strhub.engine.read import Reading, read_batch, read_words
 from strhub.engine.results import append, as_record, results_path, table
+from strhub.engine.search.options import ReadingOptions, add_arguments, options_of
+from strhub.engine.search.rotate import turn
 from strhub.metrics import Score
 from strhub.models.reader import Recogniser
 from strhub.models.utils import parse_model_args
@@ -47,6 +49,7 @@ EXAMPLES = """\
   test.py pretrained=parseq --data_root data
   test.py outputs/crnn/last.ckpt --cased --punctuation
   test.py last.ckpt --sets my_words/ my_lmdb/ photos/labels.tsv --predictions readings.csv
+  test.py last.ckpt --sets signs/ --lexicon streets.txt --try_rotations
   test.py pretrained=parseq --available refine_iters=2 decode_ar=false"""
 
 Scores = dict[str, Score]  # by the name of the set
@@ -60,6 +63,7 @@ def evaluate(
     charset: str,
     note: Callable[[Judged], object] | None = None,
     progress: Callable[[int], object] | None = None,
+    options: ReadingOptions | None = None,
 ) -> Scores:
     """Scores every set.
 
@@ -70,6 +74,7 @@ def evaluate(
         charset: the characters that readings are judged in.
         note: is told of every picture.
         progress: is told how many more pictures were read.
+        options: beams, a lexicon, several positions, for which the loaders are made by `turn`.
     """
     adapt = CharsetAdapter(charset)
     scores: Scores = {}
@@ -79,7 +84,8 @@ def evaluate(
         for images, labels in loader:
             places = range(scores[name].num_samples, scores[name].num_samples + len(labels))
             unreadable = [i for i, place in enumerate(places) if dataset.is_unreadable(place)]
-            texts, confidences, readings = _read(system, images, unreadable, detailed=note is not None)
+            detailed = note is not None or options is not None
+            texts, confidences, readings = _read(system, images, unreadable, detailed=detailed, options=options)
             predictions = [adapt(text) for text in texts]
             scores[name] += Score.of(predictions, labels, confidences)
             if note:
@@ -91,7 +97,12 @@ def evaluate(
 
 
 def _read(
-    system: Recogniser, images: Tensor, unreadable: Sequence[int], *, detailed: bool
+    system: Recogniser,
+    images: Tensor,
+    unreadable: Sequence[int],
+    *,
+    detailed: bool,
+    options: ReadingOptions | None,
 ) -> tuple[list[str], list[float], list[Reading]]:
     """Texts, confidences and, if they are wanted, all that is known; an object for each character takes its time.
 
@@ -102,7 +113,7 @@ def _read(
         for i in unreadable:
             texts[i], confidences[i] = NOTHING.text, NOTHING.confidence
         return texts, confidences, []
-    readings = read_batch(system, images)
+    readings = read_batch(system, images, options=options)
     for i in unreadable:
         readings[i] = NOTHING
     return [one.text for one in readings], [one.confidence for one in readings], readings
@@ -211,6 +222,7 @@ def _parser() -> Parser:
     rules.add_argument(
         '--min_image_dim', type=not_negative, default=0, metavar='N', help='leave out pictures with a shorter side'
     )
+    add_arguments(parser)
     return parser
 
 
@@ -248,6 +260,7 @@ def _choose(arguments: Namespace) -> tuple[Groups, dict[str, Path], list[str]]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     arguments = parser.parse(argv)
+    options = options_of(arguments)
     chooses_charset = 'charset_test' in parse_model_args(arguments.overrides)
     if chooses_charset and (arguments.cased or arguments.punctuation):
         parser.error('charset_test=… says all about case and punctuation: leave out --cased and --punctuation')
@@ -263,6 +276,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     loaders_by_path = _data(system, charset, arguments).test_dataloaders(list(paths.values()))
     loaders = {name: loaders_by_path[str(path)] for name, path in paths.items()}
+    if options is not None:
+        notes.append(f'read with {options}')
+        turn(loaders, system.hparams['img_size'], options, rotation=arguments.rotation)
     name = system.hparams['name']
     header = f'{arguments.checkpoint} ({name}), judged in {len(charset)} characters: {charset}'
     say(header)
@@ -271,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sets: list[Any] = [loader.dataset for loader in loaders.values()]
         total = sum(map(len, sets))
         bar = stack.enter_context(tqdm(total=total, unit='word', dynamic_ncols=True, disable=None))
-        scores = evaluate(system, loaders, charset=charset, note=note, progress=bar.update)
+        scores = evaluate(system, loaders, charset=charset, note=note, progress=bar.update, options=options)
 
     results = {group: {name: scores[name] for name in names} for group, names in groups.items()}
     notes += left_out(loaders)

@@ -24,7 +24,7 @@ EXAMPLES = """\
 
 PUBLISHED_LICENCE = 'apache-2.0'  # of the published weights
 # What makes the results of a test those of another model or of other pictures.
-SPECIAL = 'overrides', 'rotation', 'min_image_dim', 'beam', 'top', 'lexicon', 'try_rotations'
+SPECIAL = 'rotation', 'min_image_dim', 'lexicon', 'try_rotations'
 NUMBERS = 'samples', 'accuracy', 'one_minus_ned', 'confidence', 'label_length'
 
 
@@ -42,7 +42,7 @@ def find_results(checkpoint: str, overrides: Sequence[str] = ()) -> list[dict[st
         try:
             record = json.loads(line)
             is_newer = datetime.fromisoformat(record['date']).timestamp() >= int(written)
-            is_plain = not any(record.get(key) for key in SPECIAL if key != 'overrides')
+            is_plain = not any(record.get(key) for key in SPECIAL) and record.get('beam', 1) == 1
             if is_newer and is_plain and sorted(record['overrides']) == sorted(overrides):
                 sets = {group: sorted(rows) for group, rows in record['results'].items()}
                 latest[json.dumps([sets, record['charset']])] = record

@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from strhub.data.picture import UnreadablePictureError
-from strhub.data.transforms import get_transform
 from strhub.engine.commandline import Parser, load_system, positive
 from strhub.engine.devices import pick_device
 from strhub.engine.errors import door
 from strhub.engine.images import find_some, load_batches, open_named
+from strhub.engine.search.options import ReadingOptions, add_arguments, options_of
+from strhub.engine.search.rotate import transform_for
 from strhub.models.reader import Recogniser
 from strhub.runtime.readings import Character, Reading
 from strhub.terminal import plain
@@ -27,6 +28,7 @@ from strhub.tokenizer import CTCTokenizer
 EXAMPLES = """\
   read.py pretrained=parseq --images photo.png more/*.jpg
   read.py outputs/crnn/last.ckpt --images words/ --json > readings.jsonl
+  read.py last.ckpt --images words/ --top 5 --lexicon streets.txt
   find . -name '*.png' | read.py last.ckpt --images - --batch_size 64
   read.py last.ckpt --images word.png --topk 3
   read.py pretrained=parseq --images words/ refine_iters=2 decode_ar=false"""
@@ -35,7 +37,12 @@ Alternatives = list[tuple[tuple[str, float], ...]]  # for each character of a te
 
 
 def read_images(
-    system: Recogniser, images: Sequence[Image.Image], *, top_k: int = 0, rotation: float = 0
+    system: Recogniser,
+    images: Sequence[Image.Image],
+    *,
+    top_k: int = 0,
+    rotation: float = 0,
+    options: ReadingOptions | None = None,
 ) -> list[Reading]:
     """Reads pictures of words in one batch.
 
@@ -44,15 +51,22 @@ def read_images(
         images: pictures of any size and mode.
         top_k: how many alternatives to give for each character.
         rotation: degrees by which to turn the pictures first.
+        options: beams, a lexicon, several positions; default: none of them.
     """
     if not images:
         return []
-    transform = get_transform(system.hparams['img_size'], rotation=rotation)
-    return read_batch(system, torch.stack([transform(image) for image in images]), top_k=top_k)
+    transform = transform_for(system.hparams['img_size'], options, rotation=rotation)
+    return read_batch(system, torch.stack([transform(image) for image in images]), top_k=top_k, options=options)
 
 
-def read_batch(system: Recogniser, images: Tensor, *, top_k: int = 0) -> list[Reading]:
-    """Reads images (N, 3, H, W) in [-1, 1]; see `read_images`."""
+def read_batch(
+    system: Recogniser, images: Tensor, *, top_k: int = 0, options: ReadingOptions | None = None
+) -> list[Reading]:
+    """Reads images in [-1, 1], (N, 3, H, W) or what `transform_for` makes for the options; see `read_images`."""
+    if options is not None:
+        from strhub.engine.search.reading import read_with  # which nobody else has to wait for
+
+        return read_with(system, images, options, top_k=top_k)
     probs = system.probabilities(images).cpu()
     texts, characters, ends = system.tokenizer.decode(probs, split_end=True)
     alternatives: list[Alternatives] = [[()] * len(text) for text in texts]
@@ -93,13 +107,19 @@ def _alternatives(system: Recogniser, probs: Tensor, top_k: int) -> Alternatives
 
 
 def read_paths(
-    system: Recogniser, paths: Iterable[Path], *, batch_size: int, top_k: int = 0, rotation: float = 0
+    system: Recogniser,
+    paths: Iterable[Path],
+    *,
+    batch_size: int,
+    top_k: int = 0,
+    rotation: float = 0,
+    options: ReadingOptions | None = None,
 ) -> Iterator[tuple[Path, Reading | UnreadablePictureError]]:
     """Reads any number of files in their order; what cannot be read comes out as its error."""
-    transform = get_transform(system.hparams['img_size'], rotation=rotation)
+    transform = transform_for(system.hparams['img_size'], options, rotation=rotation)
     for batch in load_batches(paths, lambda path: transform(open_named(path)), batch_size=batch_size):
         images = [image for _, image in batch if isinstance(image, Tensor)]
-        readings = iter(read_batch(system, torch.stack(images), top_k=top_k) if images else [])
+        readings = iter(read_batch(system, torch.stack(images), top_k=top_k, options=options) if images else [])
         for path, image in batch:
             yield path, next(readings) if isinstance(image, Tensor) else image
 
@@ -109,6 +129,8 @@ def _lines(path: Path, reading: Reading, *, as_json: bool) -> Iterator[str]:
         yield json.dumps({'path': str(path), **reading.as_record()}, ensure_ascii=False)
         return
     yield f'{plain(path)}: {plain(reading.text)}  ({100 * reading.confidence:.1f} %)'
+    for text, score in reading.readings[1:]:
+        yield f'      {plain(text)}  ({100 * score:.1f} %)'
     for place, character in enumerate(reading.characters, 1):
         if character.alternatives:
             yield f'  {place:>3} ' + '  '.join(f'{plain(char)} {100 * p:5.1f} %' for char, p in character.alternatives)
@@ -129,6 +151,7 @@ def _parser() -> Parser:
     parser.add_argument(
         '--explain', metavar='DIR', help='draw where each character was seen: index.html, a .svg each, boxes.json'
     )
+    add_arguments(parser)
     return parser
 
 
@@ -137,13 +160,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     from strhub.engine.explain import explain_paths  # which reads, too
     from strhub.engine.report.markup import ready
 
-    arguments = _parser().parse(argv)
+    parser = _parser()
+    arguments = parser.parse(argv)
+    options = options_of(arguments)
+    if options is not None and arguments.explain:
+        parser.error('--explain tells of the plain reading: leave it out, or the options of a search')
+    if options is not None and options.searches and arguments.topk:
+        parser.error('--topk tells of the places of the plain reading: a search gives whole readings, with --top')
     paths = find_some(arguments.images)
     folder = ready(arguments.explain, '--explain') if arguments.explain else None
     system = load_system(arguments, device=pick_device(arguments.device))
     total = failed = 0
     how = {'batch_size': arguments.batch_size, 'top_k': arguments.topk, 'rotation': arguments.rotation}
-    readings = explain_paths(system, paths, folder, **how) if folder else read_paths(system, paths, **how)
+    readings = (
+        explain_paths(system, paths, folder, **how) if folder else read_paths(system, paths, **how, options=options)
+    )
     for path, reading in readings:
         total += 1
         if isinstance(reading, Reading):

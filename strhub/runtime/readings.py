@@ -19,12 +19,16 @@ class Character:
 class Reading:
     """A text and the probabilities, in [0, 1], that the network gives to it and to each of its characters.
 
-    The confidence of the text is the product over its characters and over its end, which has no character.
+    The confidence of the text is the product over its characters and over its end, which has no character. `readings`
+    are the most probable texts and their probabilities, itself first, and `rotation` by how many degrees the picture
+    was turned, if a search was asked for them.
     """
 
     text: str
     confidence: float
     characters: tuple[Character, ...]
+    readings: tuple[tuple[str, float], ...] = ()
+    rotation: float | None = None
 
     def as_record(self) -> dict[str, Any]:
         """What `--json` prints of it."""
@@ -33,4 +37,9 @@ class Reading:
             characters.append({'char': c.char, 'confidence': c.confidence})
             if c.alternatives:
                 characters[-1]['topk'] = [{'char': char, 'confidence': p} for char, p in c.alternatives]
-        return {'text': self.text, 'confidence': self.confidence, 'characters': characters}
+        record: dict[str, Any] = {'text': self.text, 'confidence': self.confidence, 'characters': characters}
+        if self.readings:
+            record['readings'] = [{'text': text, 'score': score} for text, score in self.readings]
+        if self.rotation is not None:
+            record['rotation'] = self.rotation
+        return record
