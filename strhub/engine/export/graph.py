@@ -24,7 +24,7 @@ OPSET = 18  # the least that torch's exporter writes
 def to_onnx(system: Recogniser) -> onnx.ModelProto:
     """Images (N, 3, H, W) -> logits (N, L, C), of any N."""
     network, images = exportable(system), example(system)
-    sizes = {'N': torch.export.Dim('N', min=EXAMPLES), 'T': torch.export.Dim('T')}
+    sizes = {'N': torch.export.Dim('N', min=EXAMPLES)}
     batch = {0: sizes['N']}
     with torch.no_grad(), quietly():
         if isinstance(network, AtOnce):

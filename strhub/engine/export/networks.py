@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strhub.models.modules import KeysValues
+from strhub.models.modules import Attention, KeysValues
+from strhub.models.parseq.decoder import DecoderLayer
 from strhub.models.parseq.model import PARSeq
 from strhub.models.reader import Recogniser
 from strhub.models.trba.model import TRBA, Stages
@@ -75,7 +76,7 @@ def exportable(system: Recogniser) -> AtOnce | InTurn:
             end=network.eos_id,
             num_positions=network.max_label_length + 1,
             seen_axes={1: 'N'},
-            known_axes={1: 'N', 3: 'T'},
+            known_axes={1: 'N'},
         )
     if isinstance(network, TRBA):
         return InTurn(
@@ -117,60 +118,94 @@ def halve(network: nn.Module) -> None:
         network.Transformation.register_forward_hook(lambda _, __, output: (output[0].half(), output[1]))
 
 
-# PARSeq: what all decoder layers have, keys and values, is a tensor (layers, N, heads, S, D / heads) each
+# PARSeq: keys and values of all decoder layers are one tensor each, (layers, N, heads, D / heads, S) and
+# (layers, N, heads, S, D / heads), so that no step has to turn them
 
 
 class ParseqLook(nn.Module):
-    """The keys and values of the picture, and those of no character."""
+    """The keys and values of the picture, and room for those of the characters."""
 
     def __init__(self, network: PARSeq) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Four:
-        keys, values = _joined(self.network.decoder.project(self.network.encode(_taken(self.network, images))))
-        return keys, values, keys[:, :, :, :0], values[:, :, :, :0]
+        network = self.network
+        parts = network.decoder.project(network.encode(_taken(network, images)))
+        keys = torch.stack([keys.transpose(-1, -2) for keys, _ in parts])
+        values = torch.stack([values for _, values in parts])
+        positions = network.max_label_length + 1
+        nothing = torch.zeros_like(keys[..., :1]).expand(-1, -1, -1, -1, positions)
+        return keys, values, nothing, nothing.transpose(-1, -2)
 
 
 class ParseqStep(nn.Module):
-    """One more character, by what is known of those before."""
+    """One more character, by what is known of those before: as PARSeq.decode with caches, for one query."""
 
+    places: Tensor
     positions: Tensor
 
     def __init__(self, network: PARSeq) -> None:
         super().__init__()
         self.network = network
-        # As in PARSeq.decode: a token's position is that of the query that asked for it, and [B] has none.
-        self.register_buffer('positions', F.pad(network.pos_queries.detach(), (0, 0, 1, 0))[0])
+        queries = network.pos_queries.detach()[0]
+        self.register_buffer('places', torch.arange(len(queries)))
+        # A token's position is that of the query that asked for it, and [B] has none.
+        self.register_buffer('positions', F.pad(queries[:-1], (0, 0, 1, 0)))
 
     def forward(
         self, tokens: Tensor, place: Tensor, keys: Tensor, values: Tensor, known_keys: Tensor, known_values: Tensor
     ) -> Four:
         network = self.network
-        layers = len(network.decoder.layers)
-        caches: Any = [Known(one) for one in _parted(known_keys, known_values, layers)]
-        answers = network.decoder(
-            network.pos_queries[0].index_select(0, place)[None],
-            network.text_embed(tokens[:, None]) + self.positions.index_select(0, place),
-            _parted(keys, values, layers),
-            query_hides=None,
-            content_hides=None,
-            caches=caches,
-            asked=None,
-        )
-        logits = network.head(answers)[:, 0].float()
-        return logits, logits.argmax(-1), *_joined([cache.known for cache in caches])
+        layers = [cast(DecoderLayer, layer) for layer in network.decoder.layers]
+        query = network.pos_queries[0].index_select(0, place)[None]  # (1, 1, D)
+        content = network.text_embed(tokens[:, None]) + self.positions.index_select(0, place)  # (N, 1, D)
+        now, later = self.places == place, self.places > place
+        known = []
+        for i, (layer, picture, before) in enumerate(
+            zip(layers, _parted(keys, values, len(layers)), _parted(known_keys, known_values, len(layers)), strict=True)
+        ):
+            normed = layer.norm_c(content)
+            _, heads, width, _ = before[0].shape
+            new_keys, new_values = _split(layer.self_attn, normed)
+            context = (
+                torch.where(now, new_keys.reshape(-1, heads, width, 1), before[0]),
+                torch.where(now[:, None], new_values.reshape(-1, heads, 1, width), before[1]),
+            )
+            known.append(context)
+            query = _stream(layer, query, layer.norm_q(query), context, picture, later)
+            if i < len(layers) - 1:
+                content = _stream(layer, content, normed, context, picture, later)
+        logits = network.head(network.decoder.norm(query))[:, 0].float()
+        stacked = [part[0][None] if len(part) == 1 else torch.stack(part) for part in zip(*known, strict=True)]
+        return logits, logits.argmax(-1), stacked[0], stacked[1]
 
 
-class Known:
-    """Keys and values of the characters so far, in the place of a KVCache: they grow, and are what a step returns."""
+def _stream(
+    layer: DecoderLayer, x: Tensor, normed: Tensor, context: KeysValues, picture: KeysValues, later: Tensor
+) -> Tensor:
+    """As DecoderLayer does, for one position x (N, 1, D)."""
+    x = x + layer.self_attn.out_proj(_attend(layer.self_attn.queries(normed), context, later))
+    x = x + layer.cross_attn.out_proj(_attend(layer.cross_attn.queries(layer.norm1(x)), picture))
+    return x + layer.linear2(F.gelu(layer.linear1(layer.norm2(x))))
 
-    def __init__(self, known: KeysValues) -> None:
-        self.known = known
 
-    def append(self, new: KeysValues) -> KeysValues:
-        self.known = torch.cat([self.known[0], new[0]], 2), torch.cat([self.known[1], new[1]], 2)
-        return self.known
+def _attend(queries: Tensor, keys_values: KeysValues, hidden: Tensor | None = None) -> Tensor:
+    """Queries (N, 1, D), keys (N, heads, D / heads, S), values (N, heads, S, D / heads) -> (N, 1, D)."""
+    keys, values = keys_values
+    _, heads, width, _ = keys.shape
+    scores = (queries * width**-0.5).reshape(-1, heads, 1, width) @ keys
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -torch.inf)
+    return (scores.softmax(-1) @ values).reshape(-1, 1, heads * width)
+
+
+def _split(attention: Attention, normed: Tensor) -> KeysValues:
+    """The keys and values (N, 1, D) of one position."""
+    width = normed.shape[-1]
+    projected = F.linear(normed, attention.in_proj_weight[width:], attention.in_proj_bias[width:])
+    keys, values = projected.chunk(2, dim=-1)
+    return keys, values
 
 
 class ParseqFinish(nn.Module):
@@ -181,7 +216,8 @@ class ParseqFinish(nn.Module):
         self.network = network
 
     def forward(self, logits: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return _refined(self.network, logits, _parted(keys, values, len(self.network.decoder.layers))).float()
+        memory = _parted(keys.transpose(-1, -2), values, len(self.network.decoder.layers))
+        return _refined(self.network, logits, memory).float()
 
 
 def _refined(network: PARSeq, logits: Tensor, memory: Sequence[KeysValues]) -> Tensor:
@@ -189,11 +225,6 @@ def _refined(network: PARSeq, logits: Tensor, memory: Sequence[KeysValues]) -> T
     for _ in range(network.refine_iters):
         logits = network._refine(logits, begin, memory, network.max_label_length + 1)
     return logits
-
-
-def _joined(parts: list[KeysValues]) -> KeysValues:
-    keys, values = zip(*parts, strict=True)
-    return (keys[0][None], values[0][None]) if len(parts) == 1 else (torch.stack(keys), torch.stack(values))
 
 
 def _parted(keys: Tensor, values: Tensor, layers: int) -> list[KeysValues]:
@@ -255,9 +286,7 @@ def examples(parts: InTurn, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
     """What `look`, `step` and `finish` are traced with."""
     seen, also_seen, *known = parts.look(images)
     tokens, place = torch.full((len(images),), parts.begin), torch.zeros(1, dtype=torch.long)
-    for _ in range(2):  # to know nothing, or one character, would be taken for a size of its own
-        logits, tokens, *known = parts.step(tokens, place, seen, also_seen, *known)
-        place = place + 1
+    logits, *_ = parts.step(tokens, place, seen, also_seen, *known)
     logits = logits[:, None].repeat(1, parts.num_positions, 1)
     return (images,), (tokens, place, seen, also_seen, *known), (logits, seen, also_seen)
 
