@@ -64,7 +64,8 @@ def describe(options: Options, folder: Path, steps: int, grace: int) -> str:
     return (
         f'searching in {shown(folder)}\n{space}\n'
         f'{options.num_samples} trials of {steps} steps, the first {options.initial_points} spread evenly; '
-        f'{options.cpus:g} CPU cores and {options.gpus:g} GPUs each; none is ended before step {grace}'
+        f'each has {options.cpus:g} of the CPU cores, GPUs: {options.gpus:g}, processes: {options.workers}; '
+        f'none is ended before step {max(grace, 1)}'
     )
 
 
