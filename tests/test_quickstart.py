@@ -32,6 +32,7 @@ def test_quick_start_renders_trains_tests_and_reads(
     assert f'./read.py {checkpoint[1]} --images' in printed.split('What to type next')[1]
 
 
+@pytest.mark.slow
 def test_slower_machines_train_fewer_steps(tmp_path: Path) -> None:
     config = compose(
         [

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fit import ROOT, small, words  # noqa: F401 (fixtures)
@@ -44,6 +45,7 @@ def validate(folder: Path, command: list[str]) -> dict[str, str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_two_processes_judge_as_one_does(small: list[str], words: Path, tmp_path: Path) -> None:  # noqa: F811
     """An odd number of words in an odd number of batches, and one word, which leaves a process without any."""
     main([*small, 'model.lr=0.2', 'trainer.max_epochs=60', 'trainer.val_check_interval=100', 'hydra.run.dir=run'])

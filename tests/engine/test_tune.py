@@ -298,6 +298,7 @@ def tune(folder: Path, *arguments: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_a_search_ends_in_a_command_that_trains(tmp_path: Path, words: Path) -> None:  # noqa: F811
     pytest.importorskip('ray')
     own = [*SMALL, f'data.train_dir={words}', f'data.val_dir={words}']
