@@ -25,6 +25,7 @@ from strhub.engine.bench.training import measure_steps
 from strhub.engine.configure import key_of, run
 from strhub.engine.errors import door
 from strhub.models.base import BaseSystem
+from strhub.terminal import plain, say
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,7 +56,7 @@ def bench(config: DictConfig, words: Sequence[str] = ()) -> dict[str, Any]:
     content = report.record(models, options)
     if options.json is not None:
         report.save(options.json, content)
-        print(f'\nAll numbers: {options.json}')
+        say(f'\nAll numbers: {options.json}')
     return content
 
 
@@ -65,15 +66,15 @@ def bench_reading(settings: Settings, words: Sequence[str], options: Options) ->
     check_lengths(system, options)
     images = pictures(system, options)
     name = system.hparams['name']
-    print(report.heading(name, options), flush=True)
+    say(report.heading(name, options))
     counts = count_of(system, options)
-    print(report.count_line(counts), '' if options.sweeps_length else f'\n{counts.table}\n', sep='\n', flush=True)
+    say(report.count_line(counts), '' if options.sweeps_length else f'\n{counts.table}\n')
     prepare(system, options)
     longest = system.hparams['max_label_length']
     lengths = range(1, longest + 1) if options.sweeps_length else [options.max_length]
     cases = options.cases(lengths)
     timings = [measure(reading(system, images, case, options), case, options) for case in progress(cases)]
-    print(report.timing_table(timings, by_length=options.sweeps_length), flush=True)
+    say(report.timing_table(timings, by_length=options.sweeps_length))
     say_unsteady(timings)
     return [report.model_record(name, counts, readings=[timing.as_record() for timing in timings])]
 
@@ -85,7 +86,7 @@ def bench_compared(settings: Settings, words: Sequence[str], options: Options) -
     for name, system in systems.items():
         check_lengths(system, options)
         images[name] = pictures(system, options)
-    print(report.heading(', '.join(systems), options), '', sep='\n', flush=True)
+    say(report.heading(', '.join(systems), options), '')
     counts = {name: count_of(system, options) for name, system in systems.items()}
     for system in systems.values():
         prepare(system, options)
@@ -94,7 +95,7 @@ def bench_compared(settings: Settings, words: Sequence[str], options: Options) -
         reads = {name: reading(system, images[name], case, options) for name, system in systems.items()}
         for name, timing in measure_in_turns(reads, case, options).items():
             timings[name].append(timing)
-    print(report.compare_table(counts, timings), flush=True)
+    say(report.compare_table(counts, timings))
     say_unsteady([timing for own in timings.values() for timing in own])
     draw(counts, timings, options)
     return [
@@ -109,7 +110,7 @@ def draw(counts: dict[str, Counts], timings: dict[str, list[Timing]], options: O
         return
     try:
         compare.plot(options.plot, counts, timings, title=report.heading('Reading', options))
-        print(f'\nThe same as a picture: {options.plot}')
+        say(f'\nThe same as a picture: {options.plot}')
     except ModuleNotFoundError:
         print(
             '\nThere is no picture of it, for matplotlib is not installed: pip install strhub[bench]', file=sys.stderr
@@ -119,11 +120,11 @@ def draw(counts: dict[str, Counts], timings: dict[str, list[Timing]], options: O
 def bench_training(settings: Settings, words: Sequence[str], options: Options) -> list[dict[str, Any]]:
     """Training steps of one model, at each size of batch and number of threads."""
     name = settings['model']['name']
-    print(report.heading(f'training {name}', options), flush=True)
+    say(report.heading(f'training {name}', options))
     steps = []
     for case in progress(options.cases([None])):
         steps.append(measure_steps(settings, words, case, options))
-        print('', report.step_line(steps[-1], options), '', report.step_table(steps[-1]), sep='\n', flush=True)
+        say('', report.step_line(steps[-1], options), '', report.step_table(steps[-1]))
     return [report.model_record(name, None, steps=[step.as_record() for step in steps])]
 
 
@@ -133,7 +134,7 @@ def count_of(system: BaseSystem, options: Options) -> Counts:
 
 def say_unsteady(timings: Sequence[Timing]) -> None:
     if sentence := report.unsteady(timings):
-        print(sentence, file=sys.stderr)
+        print(plain(sentence), file=sys.stderr)
 
 
 def progress(cases: Sequence[T]) -> Iterable[T]:
