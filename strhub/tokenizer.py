@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, overload
+from typing import ClassVar, Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from strhub.decoding import RULES, Words, code_points
 
 RESERVED = ('[E]', '[B]', '[P]')  # end, beginning (blank in CTC), padding
 
@@ -53,25 +53,6 @@ class CharsetAdapter:
         return ''.join(c for c in folded if c in self._known)
 
 
-@dataclass(frozen=True)
-class _Words:
-    """The greedy reading of N pictures, their characters one after the other.
-
-    Attributes:
-        ids: (M,) of all characters.
-        probs: (M,) theirs.
-        lengths: (N,) characters of each text.
-        ends: (N,) probability of the end; 1 where there is none.
-        has_end: (N,) whether there is one.
-    """
-
-    ids: np.ndarray
-    probs: np.ndarray
-    lengths: np.ndarray
-    ends: np.ndarray
-    has_end: np.ndarray
-
-
 def _padded(rows: list[list[int]], value: int) -> Tensor:
     """(N, L) long; one tensor made at once, for one a row takes ten times as long."""
     longest = max(map(len, rows))
@@ -79,16 +60,20 @@ def _padded(rows: list[list[int]], value: int) -> Tensor:
 
 
 class BaseTokenizer(ABC):
-    """Common part: `specials_first`, then the charset, then `specials_last`, each with the next id."""
+    """Common part: the special token `first`, then the charset, then those of `last`, each with the next id.
 
-    def __init__(self, charset: str, specials_first: tuple[str, ...], specials_last: tuple[str, ...] = ()) -> None:
+    Attributes:
+        decoding: which of strhub.decoding.RULES reads.
+    """
+
+    decoding: ClassVar[str]
+
+    def __init__(self, charset: str, first: str, last: tuple[str, ...] = ()) -> None:
         self.charset = check_charset(charset)
-        self._tokens = (*specials_first, *self.charset, *specials_last)
+        self._tokens = (first, *self.charset, *last)
         self._ids = {token: i for i, token in enumerate(self._tokens)}
-        self._num_readable = len(specials_first) + len(self.charset)  # specials_last never reach a text
+        self._num_readable = 1 + len(self.charset)  # the last ones never reach a text
         self._table = np.array(self._tokens, dtype=object)
-        # An id's code point; 0 of a special one, which no text holds. Texts are made of these, a batch at a time.
-        self._codes = np.array([ord(token) if len(token) == 1 else 0 for token in self._tokens], dtype='<u4')
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -117,10 +102,6 @@ class BaseTokenizer(ABC):
             ValueError: no labels, or a character outside the charset.
         """
 
-    @abstractmethod
-    def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
-        """Greedy ids (N, L) and their probabilities, float64 -> the words."""
-
     @overload
     def decode(self, probs: Tensor, raw: Literal[False] = False) -> tuple[list[str], list[Tensor]]: ...
     @overload
@@ -148,7 +129,7 @@ class BaseTokenizer(ABC):
         if raw:
             return self._table[ids.cpu().numpy()].tolist(), list(best)
         words = self._words(best, ids)
-        texts = self._texts(words)
+        texts = words.texts(code_points(self.charset))
         values, lengths = words.probs, words.lengths
         if not split_end:
             values = np.insert(values, lengths.cumsum()[words.has_end], words.ends[words.has_end])
@@ -160,10 +141,7 @@ class BaseTokenizer(ABC):
     def decode_words(self, probs: Tensor) -> tuple[list[str], list[float]]:
         """The texts of `decode(probs)` and the confidence of each: the product over its characters and its end."""
         words = self._words(*self._best(probs))
-        rows = np.arange(len(words.lengths)).repeat(words.lengths)
-        confidences = words.ends.copy()
-        np.multiply.at(confidences, rows, words.probs)
-        return self._texts(words), confidences.tolist()
+        return words.texts(code_points(self.charset)), words.confidences().tolist()
 
     def _best(self, probs: Tensor) -> tuple[Tensor, Tensor]:
         """The probability and the id, (N, L), of the best readable token; of probs (N, L, C)."""
@@ -175,15 +153,11 @@ class BaseTokenizer(ABC):
         best, ids = probs[..., : self._num_readable].max(-1)
         return best, ids
 
-    def _words(self, best: Tensor, ids: Tensor) -> _Words:
+    def _words(self, best: Tensor, ids: Tensor) -> Words:
         # One copy from the device: no charset has so many characters that float32 could not tell their ids apart
         exact = torch.promote_types(best.dtype, torch.float32)
         host = torch.stack([best.detach().to(exact), ids.to(exact)]).cpu().numpy()
-        return self._read(host[1].astype(np.int64), host[0].astype(np.float64))
-
-    def _texts(self, words: _Words) -> list[str]:
-        whole = self._codes[words.ids].tobytes().decode('utf-32-le', 'surrogatepass')
-        return [whole[start:end] for start, end in pairwise([0, *words.lengths.cumsum().tolist()])]
+        return RULES[self.decoding](host[1].astype(np.int64), host[0].astype(np.float64))
 
 
 def _like(best: Tensor, values: np.ndarray) -> Tensor:
@@ -194,51 +168,25 @@ class Tokenizer(BaseTokenizer):
     """For attention models. Ids: [E] = 0, the n characters 1…n, [B] = n + 1, [P] = n + 2."""
 
     EOS, BOS, PAD = RESERVED
+    decoding = 'attention'
 
     def __init__(self, charset: str) -> None:
-        super().__init__(charset, (self.EOS,), (self.BOS, self.PAD))
+        super().__init__(charset, self.EOS, (self.BOS, self.PAD))
         self.eos_id, self.bos_id, self.pad_id = (self._ids[token] for token in RESERVED)
 
     def encode(self, labels: Sequence[str], device: torch.device | str | None = None) -> Tensor:
         return _padded([[self.bos_id, *ids, self.eos_id] for ids in self._encode_all(labels)], self.pad_id).to(device)
-
-    def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
-        is_end = ids == self.eos_id
-        ended = is_end.cumsum(1)
-        is_char, is_first_end = ended == 0, is_end & (ended == 1)
-        return _Words(
-            ids=ids[is_char],
-            probs=probs[is_char],
-            lengths=is_char.sum(1),
-            ends=np.where(is_first_end, probs, 1.0).prod(1),
-            has_end=is_first_end.any(1),
-        )
 
 
 class CTCTokenizer(BaseTokenizer):
     """For CTC models (Graves et al., ICML 2006). Ids: blank = 0, the n characters 1…n."""
 
     BLANK = '[B]'
+    decoding = 'ctc'
 
     def __init__(self, charset: str) -> None:
-        super().__init__(charset, (self.BLANK,))
+        super().__init__(charset, self.BLANK)
         self.blank_id = self._ids[self.BLANK]
 
     def encode(self, labels: Sequence[str], device: torch.device | str | None = None) -> Tensor:
         return _padded(self._encode_all(labels), self.blank_id).to(device)
-
-    def _read(self, ids: np.ndarray, probs: np.ndarray) -> _Words:
-        """A character is a run of equal frames; its probability is the run's, so that all together give the path's."""
-        is_start = np.ones(ids.shape, dtype=bool)
-        is_start[:, 1:] = ids[:, 1:] != ids[:, :-1]
-        is_char = ids[is_start] != self.blank_id
-        starts = np.flatnonzero(is_start)
-        # Each frame's run goes up to the next start, of the same row or the first of the next one
-        products = np.multiply.reduceat(probs.ravel(), starts) if len(starts) else np.ones(0)
-        return _Words(
-            ids=ids[is_start][is_char],
-            probs=products[is_char],
-            lengths=(is_start & (ids != self.blank_id)).sum(1),
-            ends=np.where(ids == self.blank_id, probs, 1.0).prod(1),
-            has_end=np.ones(len(ids), dtype=bool),
-        )

@@ -39,7 +39,7 @@ def floor(module: str) -> float:
     """Where a module lives; data and models are two rooms of the first floor."""
     if module in ('strhub.__main__', 'strhub.quickstart', 'strhub.demo'):
         return 4
-    if module.startswith('strhub.engine') or module == 'strhub.runtime.reader':
+    if module.startswith('strhub.engine') or module in ('strhub.runtime.reader', 'strhub.runtime.trained'):
         return 3
     parts = module.split('.')
     if parts[1:2] == ['models']:
@@ -122,6 +122,7 @@ for module in sys.argv[1:]:
     [
         ('import strhub', {'torch', 'numpy', 'PIL', 'yaml'} | OF_TRAINING | OPTIONAL),
         ('import strhub.__main__', {'torch', 'numpy', 'PIL', 'yaml'} | OF_TRAINING | OPTIONAL),
+        ('import strhub.runtime.reader', {'torch', 'yaml', 'onnxruntime'} | OF_TRAINING | OPTIONAL),
         ('import strhub.models.zoo', OF_TRAINING | OPTIONAL),
         ('import strhub.models.base', OPTIONAL - OF_LIGHTNING),
         ('import strhub.data.module', {'timm'} | OPTIONAL - OF_LIGHTNING),

@@ -10,15 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from strhub.data.picture import open_image, to_rgb
-
-MAX_SIDE = 4096  # of a picture to be turned: a strip of 60000 x 10 would become a square of gigabytes
+from strhub.data.picture import open_image
+from strhub.data.planes import to_floats, to_planes, turned
 
 # Of the size to come, what is left of a JPEG that is decoded reduced: 2 grey levels are then between it and the whole
 # one, on average; with 1 it would be 3, with 2 it would be 1.5 and pay half as often.
 DETAIL = 1.5
-# 0...255 -> [-1, 1] by the very operations of torchvision; looking a pixel up costs a third of computing it
-SCALED = torch.arange(256, dtype=torch.float32).div(255).sub(0.5).div(0.5).numpy()
 
 
 class WordTransform:
@@ -65,28 +62,18 @@ class WordTransform:
         """`self(image, rng)` of each, which is quicker; a generator is asked for when the one before has been used."""
         size = self.height, self.width
         if self.augment is not None:
-            pixels = [image if isinstance(image, np.ndarray) else np.array(self._turned(image)) for image in images]
+            turn = self.rotation
+            pixels = [image if isinstance(image, np.ndarray) else np.array(turned(image, turn)) for image in images]
             planes = self.augment.resized(pixels, size, rngs)
         else:
-            planes = [np.asarray(self._resized(image)).transpose(2, 0, 1) for image in images]
+            pictures = (Image.fromarray(image) if isinstance(image, np.ndarray) else image for image in images)
+            planes = [to_planes(picture, size, rotation=self.rotation) for picture in pictures]
         return to_tensor(np.stack(planes)).unbind()
-
-    def _resized(self, image: Image.Image | np.ndarray) -> Image.Image:
-        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-        return self._turned(image).resize((self.width, self.height), Image.Resampling.BICUBIC)
-
-    def _turned(self, image: Image.Image) -> Image.Image:
-        image = to_rgb(image)
-        if not self.rotation:
-            return image
-        if max(image.size) > MAX_SIDE:
-            image = image.reduce(-(-max(image.size) // MAX_SIDE))
-        return image.rotate(self.rotation, expand=True)
 
 
 def to_tensor(planes: np.ndarray) -> Tensor:
     """Bytes -> float in [-1, 1]."""
-    return torch.from_numpy(SCALED.take(planes))
+    return torch.from_numpy(to_floats(planes))
 
 
 def get_transform(img_size: Sequence[int], augment: bool = False, rotation: float = 0) -> WordTransform:

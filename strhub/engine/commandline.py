@@ -15,9 +15,11 @@ import torch
 from strhub.cores import cores
 from strhub.engine.compile import compile_parts
 from strhub.engine.errors import USAGE
-from strhub.models.reader import Reader
+from strhub.engine.exported import load_exported
+from strhub.models.reader import Recogniser
 from strhub.models.utils import parse_model_args
 from strhub.models.zoo import load_reader
+from strhub.runtime.session import is_exported
 from strhub.terminal import plain
 
 OVERRIDE = re.compile(r'[A-Za-z_]\w*(:[A-Za-z]+)?=')
@@ -50,7 +52,9 @@ class Parser(argparse.ArgumentParser):
             formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
-        self.add_argument('checkpoint', help='a checkpoint file, or pretrained=NAME for published weights')
+        self.add_argument(
+            'checkpoint', help='a checkpoint file, an exported .onnx, or pretrained=NAME for published weights'
+        )
         self.add_argument('overrides', nargs='*', metavar='name=value', help=OVERRIDES_HELP)
         if batch_size:
             self.add_argument('--batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
@@ -146,8 +150,10 @@ def _is_override(word: str) -> bool:
     return match is not None and not is_file_name and not Path(word).exists()
 
 
-def load_system(arguments: argparse.Namespace, *, device: torch.device) -> Reader:
-    """The model that the arguments of a `Parser` name, on `device`, ready to read."""
+def load_system(arguments: argparse.Namespace, *, device: torch.device) -> Recogniser:
+    """The model that the arguments of a `Parser` name, on `device`, ready to read; an ONNX file on ONNX Runtime."""
+    if is_exported(arguments.checkpoint):
+        return load_exported(arguments)
     reader = load_reader(arguments.checkpoint, **parse_model_args(arguments.overrides))
     reader.bf16 = arguments.precision == 'bf16'
     reader.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

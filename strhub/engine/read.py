@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from math import prod
 from pathlib import Path
 
 import torch
@@ -21,9 +19,9 @@ from strhub.engine.images import find_some, load_batches, open_named
 from strhub.engine.search.options import ReadingOptions, add_arguments, options_of
 from strhub.engine.search.rotate import transform_for
 from strhub.models.reader import Recogniser
-from strhub.runtime.readings import Character, Reading
+from strhub.runtime.decode import decode
+from strhub.runtime.readings import Reading
 from strhub.terminal import plain
-from strhub.tokenizer import CTCTokenizer
 
 EXAMPLES = """\
   read.py pretrained=parseq --images photo.png more/*.jpg
@@ -32,8 +30,6 @@ EXAMPLES = """\
   find . -name '*.png' | read.py last.ckpt --images - --batch_size 64
   read.py last.ckpt --images word.png --topk 3
   read.py pretrained=parseq --images words/ refine_iters=2 decode_ar=false"""
-
-Alternatives = list[tuple[tuple[str, float], ...]]  # for each character of a text, those it could be
 
 
 def read_images(
@@ -67,40 +63,14 @@ def read_batch(
         from strhub.engine.search.reading import read_with  # which nobody else has to wait for
 
         return read_with(system, images, options, top_k=top_k)
-    probs = system.probabilities(images).cpu()
-    texts, characters, ends = system.tokenizer.decode(probs, split_end=True)
-    alternatives: list[Alternatives] = [[()] * len(text) for text in texts]
-    if top_k:
-        alternatives = [_alternatives(system, row, top_k) for row in probs]
-    readings = []
-    for text, chars, end, others in zip(
-        texts, map(Tensor.tolist, characters), ends.tolist(), alternatives, strict=True
-    ):
-        found = zip(text, chars, others[: len(text)], strict=True)
-        readings.append(Reading(text, prod(chars) * end, tuple(Character(*one) for one in found)))
-    return readings
+    probs = system.probabilities(images).cpu().numpy()
+    tokenizer = system.tokenizer
+    return decode(probs, charset=tokenizer.charset, decoding=tokenizer.decoding, top_k=top_k)
 
 
 def read_words(system: Recogniser, images: Tensor) -> tuple[list[str], list[float]]:
     """The texts and confidences of `read_batch` alone, which need only a small part of its time."""
     return system.tokenizer.decode_words(system.probabilities(images))
-
-
-def _alternatives(system: Recogniser, probs: Tensor, top_k: int) -> Alternatives:
-    """The `top_k` most probable characters of each place in the text; probs (L, C) of one picture."""
-    tokenizer = system.tokenizer
-    if isinstance(tokenizer, CTCTokenizer):
-        # A character is a run of frames: take the frame where it is clearest.
-        best, ids = probs.max(-1)
-        runs = [list(run) for _, run in groupby(range(len(ids)), key=lambda frame: int(ids[frame]))]
-        runs = [run for run in runs if int(ids[run[0]]) != tokenizer.blank_id]
-        probs = probs[[max(run, key=lambda frame: float(best[frame])) for run in runs]]
-    charset = tokenizer.charset
-    values, indices = probs[:, 1 : len(charset) + 1].topk(min(top_k, len(charset)))  # 0 is [E], or the blank
-    return [
-        tuple((charset[i], p) for i, p in zip(*row, strict=True))
-        for row in zip(indices.tolist(), values.tolist(), strict=True)
-    ]
 
 
 # Files

@@ -192,7 +192,7 @@ def _describe(path: Path, head: bytes) -> str:
         if head.startswith(signature):
             return kind
     if path.suffix == '.onnx':
-        return 'an ONNX model, which holds no weights that could be trained or read here'
+        return 'an ONNX model, which can read (./read.py, ./test.py, strhub.Reader) but not be changed or trained'
     if head.startswith(b'\x80'):
         return 'a pickle that torch.save did not write'
     text = head.lstrip().lower()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any
+
+from strhub.decoding import RULES
 
 FORMAT = 1
 KEY = 'strhub'  # under which the file's metadata hold it
 INPUT, OUTPUT = 'images', 'logits'  # float32 (N, 3, H, W) and (N, L, C)
 RESAMPLE = 'bicubic'
 MEAN = STD = 0.5  # of all three colours, after division by 255
-
-Decoding = Literal['attention', 'ctc']
 
 ANEW = 'export the checkpoint again'
 
@@ -26,7 +26,7 @@ class Description:
         img_size: height and width of the pictures.
         charset: the characters of classes 1, 2, …; class 0 is the end of the text, in CTC the blank.
         charset_test: those that readings are judged in.
-        decoding: how logits become a text.
+        decoding: how logits become a text: attention or ctc, see strhub.decoding.
         max_label_length: the most characters that it was trained to read.
         hparams: all hyper-parameters of the network, JSON values only.
         mean, std, resample: how pictures are prepared.
@@ -39,7 +39,7 @@ class Description:
     img_size: tuple[int, int]
     charset: str
     charset_test: str
-    decoding: Decoding
+    decoding: str
     max_label_length: int
     hparams: dict[str, Any] = field(default_factory=dict)
     mean: float = MEAN
@@ -55,7 +55,7 @@ class Description:
         _require(is_size, 'img_size', sides, '[height, width] in pixels')
         object.__setattr__(self, 'img_size', tuple(sides))
         _require(len(set(self.charset)) == len(self.charset), 'charset', self.charset, 'each character once')
-        _require(self.decoding in get_args(Decoding), 'decoding', self.decoding, ' or '.join(get_args(Decoding)))
+        _require(self.decoding in RULES, 'decoding', self.decoding, ' or '.join(RULES))
         _require(_counts(self.max_label_length), 'max_label_length', self.max_label_length, 'a whole number above 0')
         _require(isinstance(self.hparams, dict), 'hparams', self.hparams, 'names and values')
         _require((self.mean, self.std) == (MEAN, STD), 'mean, std', (self.mean, self.std), f'{MEAN} and {STD}')

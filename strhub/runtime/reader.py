@@ -1,32 +1,46 @@
-"""`strhub.Reader`: pictures of any kind -> readings."""
+"""`strhub.Reader`: pictures of any kind -> readings, with a checkpoint or with an exported network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
-from PIL import Image
 
-from strhub.data.picture import UnreadablePictureError, open_image, to_rgb
+from strhub.data.planes import to_floats, to_planes
+from strhub.runtime.decode import decode
+from strhub.runtime.description import Description
+from strhub.runtime.pictures import ACCEPTED, Picture, is_one, to_image
 from strhub.runtime.readings import Reading
+from strhub.runtime.session import Session, is_exported
 
-Picture = str | Path | bytes | Image.Image | np.ndarray
+
+class Network(Protocol):
+    """What reads images: images (N, 3, H, W) float32 in [-1, 1] -> probabilities (N, L, C)."""
+
+    description: Description
+    device: str
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray: ...
 
 
 class Reader:
     """Reads pictures of words: `Reader('parseq')('word.png').text`.
 
-    Any number of threads may use one reader at once.
+    An ONNX file is run by ONNX Runtime, and torch is not imported. Any number of threads may use one reader at once.
 
     Args:
-        source: a checkpoint, or the name of published weights.
+        source: a checkpoint, the name of published weights, or an ONNX file that `strhub export` made.
         device: cpu, cuda, cuda:1, mps; auto takes the fastest there is.
         batch_size: pictures in one step, at most.
         threads: of the processor, for one step; with a checkpoint they are those of torch in the whole process.
-        **overrides: hyper-parameters of the network, e.g. `refine_iters=2`.
+        **overrides: hyper-parameters of the network, e.g. `refine_iters=2`; those of an ONNX file are fixed.
+
+    Attributes:
+        description: the network's name, picture size, charset and hyper-parameters.
+        device: where it runs.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -42,23 +56,17 @@ class Reader:
         threads: int | None = None,
         **overrides: Any,
     ) -> None:
-        import torch
-
-        from strhub.engine.devices import pick_device
-        from strhub.models.zoo import MODELS, PRETRAINED, load_reader, published_name
-
         for name, value in (('batch_size', batch_size), ('threads', threads)):
             if value is not None and value < 1:
                 raise ValueError(f'{name} is {value}: give a whole number above 0')
-        if str(source).replace('_', '-') in MODELS and not Path(source).exists() and published_name(source) is None:
-            source = f'{PRETRAINED}{source}'
-        if threads:
-            torch.set_num_threads(threads)
         self.batch_size = batch_size
-        self._system = load_reader(source, **overrides).eval().to(pick_device(device))
+        self._network = _load(source, device=device, threads=threads, overrides=overrides)
+        self.description = self._network.description
+        self.device = self._network.device
 
+    # A picture that is a str is also an Iterable, of its characters; it is read as a picture.
     @overload
-    def __call__(self, images: Picture, *, top_k: int = 0) -> Reading: ...  # type: ignore[overload-overlap]  # str
+    def __call__(self, images: Picture, *, top_k: int = 0) -> Reading: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, images: Iterable[Picture], *, top_k: int = 0) -> list[Reading]: ...
 
@@ -66,40 +74,40 @@ class Reader:
         """Reads one picture, which gives one reading, or many, which give a list in their order.
 
         Args:
-            images: paths, encoded pictures (bytes), PIL images, or arrays (H, W), (H, W, 3) or (H, W, 4), of bytes
-                or of floats in [0, 1].
+            images: names of files, encoded pictures (bytes), PIL images, or arrays (H, W), (H, W, 3) or (H, W, 4) of
+                bytes or of floats in [0, 1].
             top_k: how many alternatives to give for each character.
 
         Raises:
-            UnreadablePictureError: one of them is no picture; the sentence says which.
+            UnreadablePictureError: one is no picture; the sentence says which. It is a ValueError.
         """
-        from strhub.engine.read import read_images
-
-        if isinstance(images, Picture) and not (isinstance(images, np.ndarray) and images.ndim == 4):
-            return self([images], top_k=top_k)[0]
+        if is_one(images):
+            return self._read([images], ['the picture'], top_k)[0]
+        if not isinstance(images, Iterable):
+            raise ValueError(
+                f'{type(images).__name__} is no picture, nor are these many: {ACCEPTED}, or a list of such'
+            )
+        rest: Iterator[Any] = iter(images)
         readings: list[Reading] = []
-        pictures = (as_image(image, name=f'picture {i}') for i, image in enumerate(images))
-        for batch in _batches(pictures, self.batch_size):
-            readings += read_images(self._system, batch, top_k=top_k)
+        while batch := list(islice(rest, self.batch_size)):
+            names = [f'picture {len(readings) + i}' for i in range(1, len(batch) + 1)]
+            readings += self._read(batch, names, top_k)
         return readings
 
+    def _read(self, pictures: list[Picture], names: list[str], top_k: int) -> list[Reading]:
+        described = self.description
+        images = [to_image(picture, name=name) for picture, name in zip(pictures, names, strict=True)]
+        planes = np.stack([to_planes(image, described.img_size) for image in images])
+        probs = self._network.probabilities(to_floats(planes))
+        return decode(probs, charset=described.charset, decoding=described.decoding, top_k=top_k)
 
-def as_image(picture: Picture, *, name: str) -> Image.Image:
-    if isinstance(picture, str | Path):
-        return open_image(picture)
-    if isinstance(picture, bytes):
-        return open_image(picture, name=name)
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture)
-    if not isinstance(picture, np.ndarray):
-        raise UnreadablePictureError(
-            f'{name} is a {type(picture).__name__}: give a path, bytes, a PIL image or an array'
-        )
-    if picture.dtype.kind == 'f':
-        picture = (picture * 255).round().astype(np.uint8)
-    return to_rgb(Image.fromarray(picture))
+    def __repr__(self) -> str:
+        return f'<strhub.Reader: {self.description.name} on {self.device}>'
 
 
-def _batches(pictures: Iterator[Image.Image], size: int) -> Iterator[list[Image.Image]]:
-    while batch := list(islice(pictures, size)):
-        yield batch
+def _load(source: str | Path, **how: Any) -> Network:
+    if is_exported(source):
+        return Session(source, **how)
+    from strhub.runtime.trained import Trained  # of torch
+
+    return Trained(source, **how)
