@@ -11,12 +11,15 @@ from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 from typing import Any
 
+import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from strhub.charset import PRINTABLE
 from strhub.data.labels import tally
 from strhub.data.module import SceneTextDataModule
+from strhub.data.picture import UnreadablePictureError
 from strhub.data.steady import SteadyLoader
 from strhub.engine.commandline import (
     Parser,
@@ -28,6 +31,9 @@ from strhub.engine.devices import pick_device
 from strhub.engine.errors import door
 from strhub.engine.predictions import Judged, PredictionWriter
 from strhub.engine.read import Reading, read_batch, read_words
+from strhub.engine.report.figures import Word, Words
+from strhub.engine.report.markup import ready
+from strhub.engine.report.page import Side, write_report
 from strhub.engine.results import append, as_record, results_path, table
 from strhub.engine.search.options import ReadingOptions, add_arguments, options_of
 from strhub.engine.search.rotate import turn
@@ -189,6 +195,51 @@ def left_out(loaders: Mapping[str, SteadyLoader]) -> Iterator[str]:
             yield f'{name}: {len(names)} cannot be read and count as wrong: {shown}'
 
 
+# A report
+
+
+def tee(*listeners: Callable[[Judged], object] | None) -> Callable[[Judged], object] | None:
+    """Tells all of those that there are; None if there is none."""
+    there = [listener for listener in listeners if listener is not None]
+    return (lambda judged: [listener(judged) for listener in there]) if there else None
+
+
+def opener(loaders: Mapping[str, SteadyLoader]) -> Callable[[Word], Image.Image]:
+    """Gives the pictures of words that were tested; raises UnreadablePictureError for those that could not be read."""
+
+    def open_word(word: Word) -> Image.Image:
+        dataset: Any = loaders[word.set].dataset
+        if dataset.is_unreadable(word.place):  # it may hang
+            raise UnreadablePictureError(f'{word.picture} cannot be read')
+        return dataset.picture(word.place)
+
+    return open_word
+
+
+def load_other(arguments: Namespace, system: Recogniser, charset: str, *, device: torch.device) -> Recogniser:
+    """The checkpoint of --against, with nothing of it changed.
+
+    Raises:
+        ValueError: it is the first one, or does not read what that is judged in.
+    """
+    given = arguments.against
+    if not arguments.overrides and Path(given).absolute() == Path(arguments.checkpoint).absolute():
+        raise ValueError(f'--against {given} is the checkpoint itself: give another, or change how the first one reads')
+    other = load_system(Namespace(**{**vars(arguments), 'checkpoint': given, 'overrides': []}), device=device)
+    if unread := set(charset) & _readable(system) - _readable(other):
+        raise ValueError(
+            f'--against {given} does not read {"".join(sorted(unread)[:SHOWN])!r}, in which the first is judged: '
+            'give a checkpoint for the same script, or charset_test=… with characters that both read'
+        )
+    return other
+
+
+def _readable(system: Recogniser) -> set[str]:
+    """What a model can read, where case does not count."""
+    known = system.hparams['charset_train']
+    return {*known, *known.lower(), *known.upper()}
+
+
 # The door
 
 
@@ -199,6 +250,12 @@ def _parser() -> Parser:
     )
     parser.add_argument('--num_workers', type=not_negative, default=default_workers(), metavar='N', help='that load')
     parser.add_argument('--predictions', metavar='FILE', help='write what was read in each picture to a .jsonl or .csv')
+    parser.add_argument('--report', metavar='DIR', help='write one page with tables, charts and the errors to DIR')
+    parser.add_argument(
+        '--against',
+        metavar='CHECKPOINT',
+        help='measure a second one, as it is, and set it beside the first in the report',
+    )
     data = parser.add_argument_group('what is tested')
     data.add_argument('--data_root', type=Path, default=Path('data'), metavar='DIR', help='the folder that holds test/')
     data.add_argument('--new', action='store_true', help='also ArT, COCOv1.4 and Uber')
@@ -266,6 +323,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error('charset_test=… says all about case and punctuation: leave out --cased and --punctuation')
     if arguments.sets and (arguments.new or arguments.available):
         parser.error('--new and --available belong to the benchmark, which --sets replaces')
+    if arguments.against and not arguments.report:
+        parser.error('--against goes into the page of --report, which says where to write it')
+    folder = ready(arguments.report, '--report') if arguments.report else None
     writer = PredictionWriter(arguments.predictions) if arguments.predictions else None
     device = pick_device(arguments.device)
     groups, paths, notes = _choose(arguments)
@@ -274,22 +334,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     charset = judging_charset(
         system, cased=arguments.cased, punctuated=arguments.punctuation, is_chosen=chooses_charset
     )
-    loaders_by_path = _data(system, charset, arguments).test_dataloaders(list(paths.values()))
-    loaders = {name: loaders_by_path[str(path)] for name, path in paths.items()}
+    other = load_other(arguments, system, charset, device=device) if arguments.against else None
+    loaders = _loaders(system, charset, paths, arguments)
     if options is not None:
         notes.append(f'read with {options}')
         turn(loaders, system.hparams['img_size'], options, rotation=arguments.rotation)
     name = system.hparams['name']
     header = f'{arguments.checkpoint} ({name}), judged in {len(charset)} characters: {charset}'
     say(header)
+    words = Words()
     with ExitStack() as stack:
-        note = stack.enter_context(writer) if writer else None
-        sets: list[Any] = [loader.dataset for loader in loaders.values()]
-        total = sum(map(len, sets))
-        bar = stack.enter_context(tqdm(total=total, unit='word', dynamic_ncols=True, disable=None))
-        scores = evaluate(system, loaders, charset=charset, note=note, progress=bar.update, options=options)
+        note = tee(stack.enter_context(writer) if writer else None, words.note if folder else None)
+        scores = _measure(system, loaders, charset, note, options)
 
-    results = {group: {name: scores[name] for name in names} for group, names in groups.items()}
+    results = grouped(scores, groups)
     notes += left_out(loaders)
     report = '\n\n'.join([*(f'{group}:\n{table(rows)}' for group, rows in results.items()), '\n'.join(notes)]).strip()
     say(f'\n{report}')
@@ -302,6 +360,40 @@ def main(argv: Sequence[str] | None = None) -> None:
         'results': {group: as_record(rows) for group, rows in results.items()},
     }
     _save(arguments.checkpoint, f'{header}\n\n{report}', record)
+    if folder is None:
+        return
+    sides = [Side(arguments.checkpoint, results, words)]
+    if other is not None:
+        print(f'\nnow {arguments.against} ({other.hparams["name"]})')
+        others = Words()
+        scores = _measure(other, _loaders(other, charset, paths, arguments), charset, others.note)
+        print(*(f'\n{group}:\n{table(rows)}' for group, rows in grouped(scores, groups).items()), sep='\n')
+        sides.append(Side(arguments.against, grouped(scores, groups), others))
+    page = write_report(folder, sides, header=header, notes=notes, open_word=opener(loaders))
+    print(f'the report is {page}')
+
+
+def _loaders(
+    system: Recogniser, charset: str, paths: Mapping[str, Path], arguments: Namespace
+) -> dict[str, SteadyLoader]:
+    by_path = _data(system, charset, arguments).test_dataloaders(list(paths.values()))
+    return {name: by_path[str(path)] for name, path in paths.items()}
+
+
+def grouped(scores: Scores, groups: Groups) -> dict[str, Scores]:
+    return {group: {name: scores[name] for name in names} for group, names in groups.items()}
+
+
+def _measure(
+    system: Recogniser,
+    loaders: Mapping[str, SteadyLoader],
+    charset: str,
+    note: Callable[[Judged], object] | None,
+    options: ReadingOptions | None = None,
+) -> Scores:
+    sets: list[Any] = [loader.dataset for loader in loaders.values()]
+    with tqdm(total=sum(map(len, sets)), unit='word', dynamic_ncols=True, disable=None) as bar:
+        return evaluate(system, loaders, charset=charset, note=note, progress=bar.update, options=options)
 
 
 def _save(checkpoint: str, report: str, record: dict[str, Any]) -> None:
