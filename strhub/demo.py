@@ -189,7 +189,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def load(source: str, overrides: Sequence[str], device: str) -> Recogniser:
-    arguments = argparse.Namespace(checkpoint=source, overrides=list(overrides), precision='32', compile=False)
+    arguments = argparse.Namespace(
+        checkpoint=source, overrides=list(overrides), device=device, precision='32', compile=False
+    )
     system = load_system(arguments, device=pick_device(device))
     warm_up(system)
     return system

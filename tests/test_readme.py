@@ -27,6 +27,8 @@ def marks(command: str) -> list[pytest.MarkDecorator]:
     """What keeps a command out of the ordinary suite."""
     if command.startswith(('./read.py pretrained=', './test.py pretrained=', 'pip ')):
         return [pytest.mark.network]
+    if command.startswith(('strhub demo', 'strhub serve')):
+        return [pytest.mark.skip(reason='runs until it is ended; test_demo.py and engine/test_serve.py start both')]
     if command in ('make demo', 'make test'):  # tests/test_quickstart.py has the former in short; the latter runs this
         return [pytest.mark.skip(reason='the suite itself, or ten minutes of training')]
     if (
