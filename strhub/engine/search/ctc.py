@@ -12,6 +12,9 @@ BLANK = 0
 FLOOR = 1e-12  # of a probability: words of 25 characters then stay above the smallest float64, 1e-308
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, from the golden ratio; of the keys of prefixes
 NOTHING = np.uint64(0), np.uint64(2**64 - 1)  # keys of no prefix, and of none that one extends
+EXACT_NODES = 30_000  # of a trie: about 8,000 words
+KEPT_NODES = 400
+SHORTLIST = 32  # words whose exact probabilities are compared
 NODES_AT_ONCE = 1 << 21  # of pictures times nodes of a trie; 16 MB an array
 
 
@@ -70,15 +73,48 @@ def likeliest(probs: np.ndarray, charset: str, *, number: int) -> list[Guesses]:
 
 
 def likeliest_words(probs: np.ndarray, charset: str, trie: Trie, *, number: int) -> list[Guesses]:
-    """The most probable words of a lexicon, exactly: what they have in common is computed once."""
+    """The most probable words of a lexicon; what they have in common is computed once.
+
+    They are exact for a lexicon of some thousand words. Of a larger one the best beginnings are kept, so many that
+    others are hardly ever missed.
+    """
     probs = np.maximum(probs[..., : len(charset) + 1].astype(np.float64), FLOOR)
-    together = max(1, NODES_AT_ONCE // len(trie))
     words = np.flatnonzero(trie.is_word)
     found: list[list[np.ndarray]] = []
+    if len(trie) > EXACT_NODES:
+        found = [[np.array(trie.spell(int(node))) for node in _shortlist(rows, trie, number)] for rows in probs]
+        return [guesses[:number] for guesses in explain(probs, found, charset)]
+    together = max(1, NODES_AT_ONCE // len(trie))
     for start in range(0, len(probs), together):
         scores = _word_scores(probs[start : start + together], trie)[:, words]
         found += [[np.array(trie.spell(int(words[i]))) for i in top(row, number)] for row in scores]
     return explain(probs, found, charset)
+
+
+def _shortlist(probs: np.ndarray, trie: Trie, number: int) -> list[int]:
+    """The nodes of words that may be the best for probabilities (T, C): some more than `number`."""
+    nodes, blank, label = np.zeros(1, np.int64), np.ones(1), np.zeros(1)
+    for p in probs:
+        rows, children = trie.children(nodes)
+        total = blank + label
+        known = np.union1d(nodes, children)
+        old, new = np.searchsorted(known, nodes), np.searchsorted(known, children)
+        repeats = trie.char[children] == trie.char[nodes[rows]]
+        next_blank, next_label = np.zeros(len(known)), np.zeros(len(known))
+        next_blank[old] = total * p[BLANK]
+        next_label[old] = label * p[trie.char[nodes]]
+        next_label[new] += np.where(repeats, blank[rows], total[rows]) * p[trie.char[children]]
+        scores = next_blank + next_label
+        kept = np.sort(top(scores, KEPT_NODES))
+        most = scores.max()
+        nodes, blank, label = known[kept], next_blank[kept] / most, next_label[kept] / most
+    order = nodes[top(blank + label, len(nodes))]
+    words = order[trie.is_word[order]].tolist()
+    for start in order.tolist():  # where no kept beginning is a word, those that begin so
+        if len(words) >= max(number, SHORTLIST):
+            break
+        words += trie.words_below(start, SHORTLIST)
+    return list(dict.fromkeys(words))[: max(number, SHORTLIST)]
 
 
 def _word_scores(probs: np.ndarray, trie: Trie) -> np.ndarray:

@@ -37,15 +37,17 @@ def read_with(system: Recogniser, images: Tensor, options: ReadingOptions, *, to
         raise ValueError(
             'topk shows what else each place may be, which a search does not know: ask it for top readings'
         )
-    turned = images.flatten(0, 1) if options.rotations else images
-    readings = search(system, turned, options) if options.searches else read_batch(system, turned, top_k=top_k)
     if not options.rotations:
-        return readings
+        return search(system, images, options)
+    is_tried = ~images[:, :, 0, 0, 0].isnan()
+    tried = images[is_tried]
+    readings = iter(search(system, tried, options) if options.searches else read_batch(system, tried, top_k=top_k))
     best = []
-    for start in range(0, len(readings), len(options.rotations)):
-        positions = zip(readings[start : start + len(options.rotations)], options.rotations, strict=True)
-        reading, rotation = max(positions, key=lambda position: position[0].confidence)
-        best.append(replace(reading, rotation=rotation))
+    for row in is_tried.tolist():
+        there = [
+            replace(next(readings), rotation=one) for one, is_one in zip(options.rotations, row, strict=True) if is_one
+        ]
+        best.append(max(there, key=lambda reading: reading.confidence))
     return best
 
 

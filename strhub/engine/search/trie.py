@@ -62,3 +62,12 @@ class Trie:
             ids.append(int(self.char[node]))
             node = int(self.parent[node])
         return ids[::-1]
+
+    def words_below(self, node: int, number: int) -> list[int]:
+        """The nodes of words that begin with that of `node`, the shortest first, about `number` of them."""
+        found: list[int] = []
+        level = np.array([node])
+        while len(level) and len(found) < number:
+            level = self.children(level)[1]
+            found += level[self.is_word[level]].tolist()
+        return found[:number]
