@@ -36,6 +36,7 @@ from strhub.engine.callbacks import (
 from strhub.engine.checkpoints import Checkpoints, newest_whole
 from strhub.engine.compile import compile_parts
 from strhub.engine.configure import checkpoint_of, run
+from strhub.engine.curves import Curves
 from strhub.engine.devices import check_devices, pick_device, precision, share_cores, trains_on_cpu
 from strhub.engine.errors import INTERRUPTED, door, sentence
 from strhub.engine.progress import Progress
@@ -218,6 +219,7 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
     safety: list[pl.Callback] = [
         Reproducible(settings['seed'], facts),
         FiniteLoss(folder),
+        *([] if arguments.get('fast_dev_run') else [Curves(folder, reads_whole_batches=settings['compile'])]),
         ValidateEvery(arguments.pop('val_check_interval')),
         *([Progress()] if arguments['enable_progress_bar'] else []),
     ]

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,6 +25,7 @@ from PIL import Image, ImageDraw
 from strhub.engine import fit as fit_module
 from strhub.engine.callbacks import StopOnSignal, TrainingInterruptedError
 from strhub.engine.configure import checkpoint_of, compose, quote, settled, value_of
+from strhub.engine.curves import MOST_POINTS, Curves
 from strhub.engine.devices import precision, share_cores
 from strhub.engine.fit import fit, main
 from strhub.models.zoo import MODELS, config_dir, hparams, load_from_checkpoint
@@ -286,7 +289,14 @@ def test_training_leaves_checkpoints_logs_and_a_next_step(small: list[str], caps
     assert {'last.ckpt', 'previous.ckpt'} < names
     assert len(names) == 5
     assert not any('=' in name for name in names)
-    assert list((folder / 'tensorboard').glob('events*'))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / 'tensorboard')).Reload()
+    assert [event.step for event in events.Images('samples')] == [2, 4, 6]
+    assert [event.step for event in events.Tensors('samples/text_summary')] == [2, 4, 6]
+    pytest.importorskip('matplotlib')
+    with Image.open(folder / 'curves.png') as curves:
+        assert curves.size == (1210, 462)
     config = yaml.safe_load((folder / 'config.yaml').read_text())
     assert config['model']['width'] == 0.05
     out, err = capsys.readouterr()
@@ -337,6 +347,23 @@ def test_fit_is_a_function(small: list[str], tmp_path: Path) -> None:
     assert best.is_file()
 
 
+def test_the_points_of_curves_stay_few(tmp_path: Path) -> None:
+    curves = Curves(tmp_path)
+    trainer: Any = SimpleNamespace(accumulate_grad_batches=2, global_step=0)
+    system: Any = None
+    for batch in range(60_000):
+        trainer.global_step = batch // 2 + 1
+        curves.on_train_batch_end(trainer, system, {'loss': torch.tensor(trainer.global_step / 2)}, None, batch)
+        if batch % 5000 == 0:
+            curves.settle()
+    curves.settle()
+    steps, losses = zip(*curves.losses, strict=True)
+    assert MOST_POINTS / 4 < len(steps) <= MOST_POINTS
+    assert list(steps) == sorted(steps)
+    assert losses[-1] == pytest.approx(steps[-1], abs=curves.every)
+    assert losses[0] == pytest.approx(steps[0] / 2, abs=1)
+
+
 @pytest.mark.parametrize('data', ['folder', 'mixture'])
 def test_killed_run_goes_on_from_its_folder_alone(
     small: list[str], words: Path, data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -366,6 +393,10 @@ def test_killed_run_goes_on_from_its_folder_alone(
     main(['ckpt_path=a=b'])
     ended, whole = (torch.load(f'{run}/checkpoints/last.ckpt', weights_only=True) for run in ('a=b', 'whole'))
     assert ended['global_step'] == whole['global_step'] == 6
+    curves = ended['callbacks']['Curves']
+    assert curves == whole['callbacks']['Curves']
+    assert [point[0] for point in curves['validations']] == [2, 4, 6]
+    assert Path('a=b/curves.png').exists() == (find_spec('matplotlib') is not None)
     for name, tensor in whole['state_dict'].items():
         torch.testing.assert_close(ended['state_dict'][name], tensor, rtol=0, atol=0, msg=name)
     assert {p.name for p in Path('a=b/checkpoints').iterdir()} == {p.name for p in Path('whole/checkpoints').iterdir()}
