@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -31,6 +31,11 @@ class Exported(Recogniser):
             'charset_test': described.charset_test,
             'max_label_length': described.max_label_length,
         }
+
+    @property
+    def model(self) -> NoReturn:  # type: ignore[override]
+        """What looks into the network asks for this."""
+        raise ValueError(f'{self.session.path} is exported and shows only what it reads: give the checkpoint')
 
     @property
     def hparams(self) -> dict[str, Any]:

@@ -135,11 +135,13 @@ def test_test_prints_the_same(checkpoint: Path, exported: Path, capsys: pytest.C
         (['--compile'], 'takes no --compile'),
         (['--precision', 'bf16'], 'takes no --precision bf16'),
         (['decode_ar=false'], 'takes no decode_ar'),
+        (['--explain', '{folder}'], 'shows only what it reads'),
     ],
 )
 def test_what_was_fixed_at_export(
-    exported: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
+    words = [word.format(folder=tmp_path / 'explained') for word in words]
     with pytest.raises(SystemExit) as caught:
         printed(capsys, read.main, exported, '--images', DEMO / '01.jpg', *words)
     out, err = capsys.readouterr()
