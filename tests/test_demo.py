@@ -26,6 +26,7 @@ from gradio_client.exceptions import AppError
 
 from strhub import demo
 from strhub.data.picture import open_image
+from strhub.engine import page
 from strhub.engine.read import read_images
 from strhub.engine.trial import Decoding, Models, picture, table
 from strhub.models.base import BaseSystem
@@ -63,9 +64,9 @@ def word(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def address(models: Models, word: Path) -> Iterator[str]:
-    page = demo.make_page(models, [str(word)])
-    yield demo.launch(page, host='127.0.0.1', port=None)
-    page.close()
+    blocks = page.make_page(models, [str(word)])
+    yield page.launch(blocks, host='127.0.0.1', port=None)
+    blocks.close()
 
 
 def text_of(summary: str) -> str:
@@ -78,7 +79,7 @@ def test_a_picture_is_read_as_by_read_images(address: str, systems: dict[str, Ba
     ways = itertools.product((True, False), (0, 2))
     expected, got = [], []
     for is_autoregressive, refinements in ways:
-        way = demo.IN_TURN if is_autoregressive else demo.AT_ONCE
+        way = page.IN_TURN if is_autoregressive else page.AT_ONCE
         summary, characters, sight = client.predict(
             handle_file(word), '', 'a/parseq.ckpt', way, refinements, api_name='/read'
         )
@@ -91,16 +92,22 @@ def test_a_picture_is_read_as_by_read_images(address: str, systems: dict[str, Ba
     assert len(set(got)) > 1, 'the ways of decoding must tell in this test'
 
     crop = '0.1 0.2 0.5 0.8'
-    summary, *_ = client.predict(handle_file(word), crop, 'b/crnn.ckpt', demo.IN_TURN, 0, api_name='/read')
+    summary, *_ = client.predict(handle_file(word), crop, 'b/crnn.ckpt', page.IN_TURN, 0, api_name='/read')
     assert text_of(summary) == read_images(crnn, [open_image(word).crop((20, 12, 100, 48))])[0].text
     with pytest.raises(AppError, match='nothing is left of the picture'):
-        client.predict(handle_file(word), '0.5 0 0.5 1', 'b/crnn.ckpt', demo.IN_TURN, 0, api_name='/read')
-    assert client.predict(None, '', 'b/crnn.ckpt', demo.IN_TURN, 0, api_name='/read') == ('', '', '')
+        client.predict(handle_file(word), '0.5 0 0.5 1', 'b/crnn.ckpt', page.IN_TURN, 0, api_name='/read')
+    assert client.predict(None, '', 'b/crnn.ckpt', page.IN_TURN, 0, api_name='/read') == ('', '', '')
+
+
+def test_a_port_that_is_taken_is_one_sentence(address: str, models: Models, word: Path) -> None:
+    port = int(address.rstrip('/').rpartition(':')[2])
+    with pytest.raises(ValueError, match=f'cannot listen on 127.0.0.1, port {port}: give another'):
+        page.launch(page.make_page(models, [str(word)]), host='127.0.0.1', port=port)
 
 
 def test_ways_of_decoding_are_offered_where_there_are_any(models: Models) -> None:
-    assert demo.way_of(models, 'a/parseq.ckpt') == (demo.IN_TURN, 1, True)
-    assert demo.way_of(models, 'b/crnn.ckpt')[2] is False
+    assert page.way_of(models, 'a/parseq.ckpt') == (page.IN_TURN, 1, True)
+    assert page.way_of(models, 'b/crnn.ckpt')[2] is False
 
 
 def test_threads_do_not_change_each_others_decoding(models: Models, word: Path) -> None:
@@ -141,6 +148,17 @@ def test_the_newest_run_is_the_default(tmp_path: Path, monkeypatch: pytest.Monke
         stamp = 1000 - age
         os.utime(checkpoint, (stamp, stamp))
     assert demo.newest_run() == 'outputs/crnn/b/checkpoints/last.ckpt'
+
+
+@pytest.mark.parametrize(
+    ('words', 'sentence'), [(['--port', 'x'], 'invalid int value'), (['--shared'], 'unrecognized arguments: --shared')]
+)
+def test_wrong_words(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        demo.main(words)
+    assert stop.value.code == 2
+    assert sentence in (error := capsys.readouterr().err)
+    assert len(error.splitlines()) == 1
 
 
 def test_without_a_model_it_says_how_to_get_one(
@@ -195,6 +213,13 @@ class Tab:
         for kind, (x, y) in (('mousePressed', start), ('mouseMoved', end), ('mouseReleased', end)):
             await self.call('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', buttons=1, clickCount=1)
 
+    async def click(self, element: str) -> None:
+        await self.until(f'!!({element})')
+        frame = await self.js(f'JSON.stringify(({element}).getBoundingClientRect())')
+        left, top, width, height = (json.loads(frame)[key] for key in ('left', 'top', 'width', 'height'))
+        middle = (left + width / 2, top + height / 2)
+        await self.drag(middle, middle)
+
 
 async def in_browser(address: str, profile: Path, act: Callable[[Tab], Any]) -> None:
     import aiohttp
@@ -229,7 +254,7 @@ async def in_browser(address: str, profile: Path, act: Callable[[Tab], Any]) -> 
 def test_in_a_browser(address: str, systems: dict[str, BaseSystem], word: Path, tmp_path: Path) -> None:
     """Without internet: an example is chosen, cropped, and read again by another model and in another way."""
     pytest.importorskip('aiohttp')
-    parseq = systems['a/parseq.ckpt']
+    parseq, crnn = systems.values()
     text = 'document.querySelector("#text .text")?.innerText'
     nothing = 'nothing was read'
 
@@ -254,7 +279,7 @@ def test_in_a_browser(address: str, systems: dict[str, BaseSystem], word: Path, 
         await tab.drag((left + 20 * scale, top + 6 * scale), (left + 80 * scale, top + 54 * scale))
         shares = await tab.until('document.querySelector("#crop textarea, #crop input").value')
         assert [float(share) for share in shares.split()] == pytest.approx([0.1, 0.1, 0.4, 0.9], abs=0.01)
-        part = demo.cropped(open_image(word), shares)
+        part = page.cropped(open_image(word), shares)
         parseq.model.decode_ar, parseq.model.refine_iters = True, 1
         await tab.until(text, partial(eq, (read_images(parseq, [part])[0].text or nothing)))
         assert await tab.js('!!document.querySelector(".crop-box")')
@@ -263,6 +288,11 @@ def test_in_a_browser(address: str, systems: dict[str, BaseSystem], word: Path, 
         await tab.until(text, partial(eq, whole))
         await tab.js('document.querySelectorAll("#way input")[1].click()')
         await tab.until(text, partial(eq, expected(False)))
+
+        await tab.click('document.querySelector("#model input")')
+        await tab.click('[...document.querySelectorAll("[role=option]")].find(o => o.innerText.includes("crnn"))')
+        await tab.until(text, partial(eq, read_images(crnn, [open_image(word)])[0].text or nothing))
+        await tab.until('!document.querySelector("#way")?.offsetParent')  # this model has one way of decoding
 
         addresses = {e['params']['request']['url'] for e in tab.events if e['method'] == 'Network.requestWillBeSent'}
         assert {url for url in addresses if not url.startswith((address, 'data:', 'blob:', 'about:'))} == set()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ import uvicorn
 
 from strhub.engine.serve import cli
 from strhub.engine.serve import uploads as uploads_module
-from strhub.engine.serve.app import make_app
+from strhub.engine.serve.app import BODIES, make_app
 from strhub.engine.serve.batching import Batcher
 from strhub.engine.serve.metrics import Count, Histogram, gauge
 from strhub.engine.serve.model import Model
@@ -247,6 +247,28 @@ def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(Gate()) as client:
         answer = raw(client, b'POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc', wait=True)
         assert answer.startswith(b'HTTP/1.1 408 ')
+
+
+def test_bodies_in_memory_have_a_limit_together(client: httpx.Client) -> None:
+    address = client.base_url.host, client.base_url.port
+    head = b'POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n'
+    with ExitStack() as stack:
+        for _ in range(BODIES):
+            connection = stack.enter_context(socket.create_connection(address, timeout=20))
+            connection.sendall(head + bytes(99_999))
+        until(lambda: f'strhub_held_bytes {BODIES * 99_999}' in client.get('/metrics').text)
+        refused = client.post('/read', content=bytes(1000))
+        assert (refused.status_code, refused.headers['Retry-After']) == (503, '1')
+        assert 'too many requests' in refused.json()['error']
+    until(lambda: 'strhub_held_bytes 0' in client.get('/metrics').text)
+    assert client.post('/read', content=encoded(WORDS[0])).status_code == 200
+
+
+def test_a_large_body_is_taken_where_it_is_allowed() -> None:
+    gate = Gate()
+    gate.open.set()
+    with serving(gate, Limits(max_bytes=50_000_000)) as client:
+        assert client.post('/read', content=encoded(WORDS[0]) + bytes(40_000_000)).status_code == 200
 
 
 # What would bring it down
