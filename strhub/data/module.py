@@ -21,7 +21,7 @@ from strhub.data.base import WordDataset
 from strhub.data.dataset import HOW_TO_MAKE_DATA, TreeDataset, build_tree_dataset
 from strhub.data.labels import LabelRules
 from strhub.data.mixture import MixtureDataset, source_seed
-from strhub.data.sampler import EpochSampler
+from strhub.data.sampler import BatchesInTurn, EpochSampler
 from strhub.data.sources import RENDERED, Source, read_sources
 from strhub.data.steady import LOOK, SteadyLoader, word_datasets
 from strhub.data.transforms import WordTransform, get_transform
@@ -69,7 +69,7 @@ class SceneTextDataModule(pl.LightningDataModule):
     The order and the augmentation of training depend on `seed`, the epoch and the record alone. A run that goes on in
     the middle of an epoch sets `start_batch` to the number of batches of that epoch (`start_epoch`, default: whichever
     comes first) that are done. The sampler serves each process its own share, so the trainer needs
-    `use_distributed_sampler=False`.
+    `use_distributed_sampler=False`. With `turns` above 1 each process gets the batches of so many, in turn.
 
     Args:
         root_dir: holds train/, val/ and test/.
@@ -146,6 +146,7 @@ class SceneTextDataModule(pl.LightningDataModule):
         self._sources = read_sources(mix, self._whole()) if self._mixes else {}
         self.start_batch = 0
         self.start_epoch: int | None = None
+        self.turns = 1
         self._train: Dataset | None = None
         self._val: Dataset | None = None
 
@@ -178,6 +179,7 @@ class SceneTextDataModule(pl.LightningDataModule):
             seed=self.seed,
             rank=rank,
             world=world,
+            turns=self.turns,
             start=self._take_start,
         )
         if not self.num_workers and any(word_datasets(self.train_dataset)):
@@ -339,16 +341,19 @@ class SceneTextDataModule(pl.LightningDataModule):
         return batches * self.batch_size
 
     def _loader(self, dataset: Dataset, sampler: EpochSampler, *, persist: bool = True) -> SteadyLoader:
+        batches = BatchesInTurn(sampler, self.batch_size) if sampler.turns > 1 else None
+
         def make() -> DataLoader:
-            return self._plain_loader(dataset, sampler, persist=persist)
+            if batches is not None:
+                return self._plain_loader(dataset, persist=persist, batch_sampler=batches)
+            return self._plain_loader(dataset, persist=persist, batch_size=self.batch_size, sampler=sampler)
 
-        return SteadyLoader(make, sampler, self.batch_size, self.patience)
+        return SteadyLoader(make, batches or sampler, self.batch_size, self.patience)
 
-    def _plain_loader(self, dataset: Dataset, sampler: EpochSampler, *, persist: bool) -> DataLoader:
+    def _plain_loader(self, dataset: Dataset, *, persist: bool, **order: Any) -> DataLoader:
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            **order,
             num_workers=self.num_workers,
             persistent_workers=persist and self.num_workers > 0,
             timeout=LOOK if self.num_workers else 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -53,6 +54,7 @@ class EpochSampler(Sampler[int]):
         shuffle: whether the order is random.
         rank, world: this process has every `world`-th key, beginning with the `rank`-th.
         equal: give all processes equally many keys, some of them twice, as training in step needs it.
+        turns: how many processes this one stands for, who together get what `turns` times `world` of them would.
         start: epoch -> how many keys of it were used by an earlier run and are skipped; `len` stays the same.
     """
 
@@ -65,6 +67,7 @@ class EpochSampler(Sampler[int]):
         rank: int = 0,
         world: int = 1,
         equal: bool = True,
+        turns: int = 1,
         start: Callable[[int], int] | None = None,
     ) -> None:
         self.length = length
@@ -72,6 +75,7 @@ class EpochSampler(Sampler[int]):
         self.seed = seed
         self.rank, self.world = rank, world
         self.equal = equal
+        self.turns = turns
         self.start = start
         self.epoch = 0
         self._first = 0  # where the iteration that was begun last began
@@ -87,7 +91,7 @@ class EpochSampler(Sampler[int]):
 
     def __len__(self) -> int:
         behind = 0 if self.equal else self.rank
-        return max(0, -(-(self.length - behind) // self.world))
+        return max(0, -(-(self.length - behind) // (self.world * self.turns))) * self.turns
 
     def __iter__(self) -> Iterator[int]:
         first, self._again = self._again, None
@@ -100,3 +104,32 @@ class EpochSampler(Sampler[int]):
         offset = self.epoch * self.length
         for at in range(0, len(order), 65536):  # as Python's numbers, a million records at once would take 60 MB
             yield from (offset + order[at : at + 65536].astype(np.int64)).tolist()
+
+
+class BatchesInTurn(Sampler[list[int]]):
+    """The batches of the processes that `sampler.turns` stands for: the first one of each, then the second one of each.
+
+    They are what those processes would get, the shorter ones at the end of an epoch too.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self._first = 0  # which turn the iteration that was begun last began with
+        self._again = 0
+
+    def go_on_after(self, count: int) -> None:
+        """The next iteration begins `count` keys, which are whole batches, behind where the last one did."""
+        rounds, self._again = divmod(self._first + count // self.batch_size, self.sampler.turns)
+        self.sampler.go_on_after(rounds * self.sampler.turns * self.batch_size)
+
+    def __len__(self) -> int:
+        turns = self.sampler.turns
+        return turns * -(-(len(self.sampler) // turns) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self._first, self._again = self._again, 0
+        keys, turns, first = iter(self.sampler), self.sampler.turns, self._first
+        while chunk := list(islice(keys, turns * self.batch_size)):
+            yield from (chunk[turn::turns] for turn in range(first, turns))
+            first = 0

@@ -16,7 +16,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from strhub.data.base import WordDataset
-from strhub.data.sampler import EpochSampler
+from strhub.data.sampler import BatchesInTurn, EpochSampler
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ class SteadyLoader:
         patience: seconds to wait for a batch before a worker counts as hanging; 0 waits for ever.
     """
 
-    def __init__(self, make: Callable[[], DataLoader], sampler: EpochSampler, batch_size: int, patience: float) -> None:
+    def __init__(
+        self, make: Callable[[], DataLoader], sampler: EpochSampler | BatchesInTurn, batch_size: int, patience: float
+    ) -> None:
         self._make = make
         self._loader = make()
         self._deaths: Counter[tuple[int, int]] = Counter()

@@ -29,7 +29,7 @@ class WeightAverage(pl.Callback):
     def __init__(self) -> None:
         self.average: dict[str, Tensor] = {}
         self.count = 0
-        self.last_step = -1
+        self.last_step = 0  # nothing is learnt before the first step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # the average comes out of a checkpoint on the CPU
@@ -209,7 +209,7 @@ def renew_batch_norm(trainer: pl.Trainer, system: BaseSystem, *, batches: int) -
     data.start_epoch, data.start_batch = None, 0
     torch.manual_seed(0)
     for index, batch in enumerate(data.train_dataloader()):
-        if index == batches:
+        if index == batches * data.turns:
             break
         images, labels = trainer.strategy.batch_to_device(batch, system.device)
         with trainer.precision_plugin.forward_context():

@@ -19,6 +19,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+DEVICES = 'number of devices'  # how many processes a run began with, as its checkpoints say
+
 
 class TrainingInterruptedError(Exception):
     """Training was stopped by a signal; by then the last checkpoint is written."""
@@ -43,6 +45,8 @@ class Reproducible(pl.Callback):
     Every batch seeds the generators from (seed, epoch, batch, rank), so dropout and permutations are what they would
     have been in a run that was never interrupted; the data module is told how many batches to skip.
 
+    A process that stands for several (strhub.engine.turns) does each batch as the one whose turn it is.
+
     Args:
         facts: what has to be the same in a resumed run, by the name of its override.
     """
@@ -50,18 +54,20 @@ class Reproducible(pl.Callback):
     def __init__(self, seed: int, facts: dict[str, Any]) -> None:
         self.seed = seed
         self.facts = facts
+        self.turns = 1
+        self.buffers: list[Tensor] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.note(trainer)
 
     def note(self, trainer: pl.Trainer) -> None:
         """Adds to the facts what only the trainer knows."""
-        # Lightning knows of other processes only once it has started them, and Ray's it does not count as devices.
-        self.facts['number of devices'] = max(trainer.num_devices * trainer.num_nodes, trainer.world_size)
-        self.facts['trainer.accumulate_grad_batches'] = trainer.accumulate_grad_batches
+        self.facts[DEVICES] = processes(trainer) * self.turns
+        self.facts['trainer.accumulate_grad_batches'] = trainer.accumulate_grad_batches // self.turns
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
-        place = (self.seed, trainer.current_epoch, index, trainer.global_rank)
+        batch_index, turn = divmod(index, self.turns)
+        place = (self.seed, trainer.current_epoch, batch_index, turn * trainer.world_size + trainer.global_rank)
         seed = int(np.random.SeedSequence(place).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
@@ -71,9 +77,15 @@ class Reproducible(pl.Callback):
             torch.cuda.manual_seed(seed)
         elif pl_module.device.type == 'mps':
             torch.mps.manual_seed(seed)
+        # DDP keeps the first process's statistics of batch normalisation
+        self.buffers = [buffer.clone() for buffer in pl_module.buffers()] if turn else []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        for buffer, before in zip(pl_module.buffers(), self.buffers, strict=bool(self.buffers)):
+            buffer.copy_(before)
 
     def state_dict(self) -> dict[str, Any]:
-        return {'facts': self.facts}
+        return {'facts': self.facts, 'turns': self.turns}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict['facts'].items():
@@ -89,9 +101,24 @@ class Reproducible(pl.Callback):
         if (data := getattr(trainer, 'datamodule', None)) is None or 'loops' not in checkpoint:
             return
         loops = checkpoint['loops']['fit_loop']
+        before = checkpoint['callbacks'][self.state_key].get('turns', 1)
+        count_anew(loops['epoch_loop.batch_progress'], before=before, now=self.turns)
         # `processed` also counts the batch whose on_train_batch_end wrote the checkpoint
         data.start_batch = loops['epoch_loop.batch_progress']['current']['processed']
         data.start_epoch = loops['epoch_progress']['current']['processed']
+
+
+def processes(trainer: pl.Trainer) -> int:
+    """How many train together: Lightning knows of others only once it has started them, and Ray's are no devices."""
+    return max(trainer.num_devices * trainer.num_nodes, trainer.world_size)
+
+
+def count_anew(progress: dict[str, Any], *, before: int, now: int) -> None:
+    """Converts the progress of Lightning's loop over batches, of a checkpoint, to another number of turns."""
+    for counts in (progress['total'], progress['current']):
+        done = counts['processed']
+        for name, count in counts.items():  # they differ by one at most, which says where it stopped
+            counts[name] = done * now // before + count - done
 
 
 class ValidateEvery(pl.Callback):

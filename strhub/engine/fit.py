@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from strhub.data.module import SceneTextDataModule
 from strhub.engine.averaging import SWA, weight_average
 from strhub.engine.callbacks import (
+    DEVICES,
     FiniteLoss,
     NonFiniteLossError,
     Reproducible,
@@ -41,6 +42,7 @@ from strhub.engine.devices import check_devices, pick_device, precision, share_c
 from strhub.engine.errors import INTERRUPTED, door, sentence
 from strhub.engine.progress import Progress
 from strhub.engine.record import keep_record
+from strhub.engine.turns import take_turns
 from strhub.models import zoo
 from strhub.models.base import BaseSystem
 from strhub.models.checkpoint import read_checkpoint
@@ -81,10 +83,14 @@ def fit(config: DictConfig, *, run_dir: str | Path | None = None, callbacks: Seq
     averaging = weight_average(settings['averaging'])
     trainer = build_trainer(settings, folder, [checkpoints, *([averaging] if averaging else []), *callbacks])
     resume = None if settings['ckpt_path'] is None else checkpoint_of(settings['ckpt_path'])
-    if resume is not None:
-        check_resumable(resume, system, trainer)
+    state = None if resume is None else check_resumable(resume, system)
     # opened before a file is written, for they may be missing
     words = len(data.train_dataset)  # type: ignore[arg-type]
+    began = state['facts'][DEVICES] if state else settings['launcher'].get('num_workers')
+    if began is not None:
+        take_turns(trainer, system, data, began=began)
+    if state is not None:
+        compare(state, trainer)
     val_words = len(data.val_dataset) if trainer.limit_val_batches else 0  # type: ignore[arg-type]
     if trainer.is_global_zero:
         (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
@@ -236,8 +242,8 @@ def build_trainer(settings: Mapping[str, Any], folder: Path, callbacks: Sequence
         raise ValueError(f'Lightning refuses the trainer section: {error}') from error
 
 
-def check_resumable(path: Path, system: BaseSystem, trainer: pl.Trainer) -> None:
-    """Refuses a checkpoint that training cannot go on from, saying why."""
+def check_resumable(path: Path, system: BaseSystem) -> dict[str, Any]:
+    """Refuses a checkpoint that training cannot go on from, saying why; else what Reproducible has put into it."""
     trained = read_checkpoint(path).hparams or {}
     content = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
     if not content.keys() >= RESUMABLE or 'Reproducible' not in content['callbacks']:
@@ -245,14 +251,19 @@ def check_resumable(path: Path, system: BaseSystem, trainer: pl.Trainer) -> None
             f'ckpt_path={path} holds weights but not the state of a training of ours: '
             f'start a new one from them with pretrained={path}'
         )
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Reproducible):
-            callback.note(trainer)
-            callback.load_state_dict(content['callbacks']['Reproducible'])
     differing = [key for key, value in system.hparams.items() if key in trained and trained[key] != value]
     if differing := [key for key in differing if key != 'batch_size']:
         changes = ', '.join(f'model.{key}={trained[key]!r} there and {system.hparams[key]!r} here' for key in differing)
         raise ValueError(f'ckpt_path={path} is of another model: {changes}')
+    return content['callbacks']['Reproducible']
+
+
+def compare(state: dict[str, Any], trainer: pl.Trainer) -> None:
+    """Refuses to go on with a run other than it was, before anything is written."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Reproducible):
+            callback.note(trainer)
+            callback.load_state_dict(state)
 
 
 def launch(config: DictConfig) -> Path | None:
