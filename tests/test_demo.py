@@ -16,6 +16,7 @@ from operator import eq
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -27,10 +28,12 @@ from gradio_client.exceptions import AppError
 from strhub import demo
 from strhub.data.picture import open_image
 from strhub.engine import page
+from strhub.engine.exported import Exported
 from strhub.engine.read import read_images
 from strhub.engine.trial import Decoding, Models, picture, table
 from strhub.models.base import BaseSystem
 from strhub.models.utils import create_model
+from strhub.runtime.description import Description
 from strhub.runtime.readings import Character, Reading
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -108,6 +111,35 @@ def test_a_port_that_is_taken_is_one_sentence(address: str, models: Models, word
 def test_ways_of_decoding_are_offered_where_there_are_any(models: Models) -> None:
     assert page.way_of(models, 'a/parseq.ckpt') == (page.IN_TURN, 1, True)
     assert page.way_of(models, 'b/crnn.ckpt')[2] is False
+
+
+def test_an_exported_file_reads_but_does_not_tell_where_it_looks(systems: dict[str, BaseSystem], word: Path) -> None:
+    parseq = systems['a/parseq.ckpt']
+    parseq.model.decode_ar, parseq.model.refine_iters = True, 1
+
+    class Frozen:
+        """A session of ONNX Runtime, as far as `Exported` uses it."""
+
+        path = 'model.onnx'
+        description = Description(
+            name='parseq',
+            img_size=(32, 128),
+            charset=parseq.hparams['charset_train'],
+            charset_test=parseq.hparams['charset_test'],
+            decoding='attention',
+            max_label_length=8,
+            hparams=dict(parseq.hparams),
+        )
+
+        @torch.inference_mode()
+        def logits(self, images: np.ndarray) -> np.ndarray:
+            return parseq(torch.from_numpy(images)).numpy()
+
+    models = Models({'model.onnx': lambda: Exported(Frozen())})  # type: ignore[arg-type]
+    assert page.way_of(models, 'model.onnx')[2] is False
+    trial = models.read('model.onnx', open_image(word))
+    assert trial.reading.text == read_images(parseq, [open_image(word)])[0].text
+    assert 'does not tell where it looks' in picture(trial.drawing, trial.reading.text)
 
 
 def test_threads_do_not_change_each_others_decoding(models: Models, word: Path) -> None:

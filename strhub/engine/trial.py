@@ -13,6 +13,7 @@ from PIL import Image
 
 from strhub.data.transforms import get_transform
 from strhub.engine.attention import check_sighted, look
+from strhub.engine.exported import Exported
 from strhub.engine.read import read_batch
 from strhub.engine.report.markup import escaped, isolated, percent, shown
 from strhub.engine.report.word import draw
@@ -69,10 +70,10 @@ class Models:
     def decoding(self, name: str) -> Decoding | None:
         """How a model reads unless it is told otherwise; None where there is no choice."""
         with self._lock:
-            hparams = self[name].hparams
-            if not hasattr(getattr(self[name], 'model', None), 'decode_ar'):
+            system = self[name]
+            if isinstance(system, Exported) or 'decode_ar' not in system.hparams:
                 return None
-            return Decoding(bool(hparams['decode_ar']), int(hparams['refine_iters']))
+            return Decoding(bool(system.hparams['decode_ar']), int(system.hparams['refine_iters']))
 
     def read(self, name: str, image: Image.Image, decoding: Decoding | None = None) -> Trial:
         """Reads a picture; raises ValueError if the model cannot decode so."""
