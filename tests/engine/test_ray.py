@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from test_fit import ROOT, small, words  # noqa: F401 (fixtures)
 from test_survival import assert_equal, state_of
+from test_turns import assert_same
 
 pytest.importorskip('ray')
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings('ignore')]
@@ -38,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, str(ROOT / 'train.py'), *command]
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 
 
 def test_a_cluster_trains_as_lightning_does_and_outlives_its_workers(
@@ -82,6 +83,7 @@ def test_a_cluster_trains_as_lightning_does_and_outlives_its_workers(
         (['launcher.num_workers=9'], 'the cluster has 2 CPUs; give fewer workers'),
         (['launcher.num_workers=two'], "launcher.num_workers is 'two': give a whole number, at least 1"),
         (['launcher.use_gpu=maybe'], "launcher.use_gpu is 'maybe'"),
+        (['launcher.min_workers=3'], 'launcher.min_workers is 3: give a whole number from 1 to launcher.num_workers'),
     ],
 )
 def test_wrong_launchers_get_one_sentence(
@@ -95,3 +97,32 @@ def test_wrong_launchers_get_one_sentence(
     assert done.returncode == 2, done.stderr
     assert message in done.stderr.splitlines()[-1]
     assert not re.search('Traceback', done.stderr)
+
+
+def test_a_run_of_two_goes_on_with_one_when_a_node_is_gone_for_good(
+    small: list[str],  # noqa: F811
+    tmp_path: Path,
+    cluster: Any,
+) -> None:
+    """The last test, for the node does not come back; Ray's checkpoints go where a URL says."""
+    command = [word for word in small if not word.startswith('trainer.max_epochs')]
+    command += ['trainer.max_epochs=30', 'trainer.val_check_interval=3', 'trainer.enable_progress_bar=false']
+    done = run([*command, 'trainer.devices=2', 'trainer.strategy=ddp', 'hydra.run.dir=ddp'], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    def take_one() -> None:
+        folder = tmp_path / 'ray' / 'checkpoints'
+        while not list(folder.glob('step_0000[1-4]*')):
+            time.sleep(0.02)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    taker = threading.Thread(target=take_one, daemon=True)
+    taker.start()
+    on_ray = ['launcher=ray', f'launcher.address={cluster.address}', 'launcher.min_workers=1', 'launcher.patience=3']
+    storage = f'launcher.storage_path={(tmp_path / "kept").as_uri()}'
+    done = run([*command, *on_ray, storage, 'hydra.run.dir=ray'], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'going on with 1 of 2 processes: each takes 2 batches where it took one' in done.stdout + done.stderr
+    assert list((tmp_path / 'kept' / 'ray').rglob('last.ckpt'))
+    assert state_of(tmp_path / 'ray')['global_step'] == 60
+    assert_same(state_of(tmp_path / 'ddp'), state_of(tmp_path / 'ray'))
