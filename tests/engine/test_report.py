@@ -171,7 +171,7 @@ def test_two_side_by_side(tmp_path: Path) -> None:
     second = [word('aa', 'a', picture='1'), word('bb', 'bb', picture='2'), word('cc', 'cx', picture='3')]
     page = Page(write(tmp_path, side(first, 'one'), side([*second, word('dd', 'dd', picture='4')], 'two')))
     assert sorted(str(card['data-kind']) for card in page.cards()) == ['both', 'first', 'second']
-    assert '1 words are not compared' in page.text
+    assert 'Not compared: 1,' in page.text
     for words in ('only the first is right', 'only the second is wrong (1)', 'one', 'two'):
         assert words in page.text
 

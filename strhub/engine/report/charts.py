@@ -39,7 +39,7 @@ def length_chart(sides: Sequence[Mapping[int, Share]]) -> str:
         body.append(_label(middle, top + height + 29, _short(merged[0].get(length, Share()).count), size=9))
     body.append(_label(left - 6, top + height + 15, 'length', anchor='end', size=9))
     body.append(_label(left - 6, top + height + 29, 'words', anchor='end', size=9))
-    return _svg(width, top + height + 36, body)
+    return f'<div class="wide lengths">{_svg(width, top + height + 36, body)}</div>'
 
 
 def _merged(side: Mapping[int, Share]) -> dict[int, Share]:

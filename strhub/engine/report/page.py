@@ -161,7 +161,7 @@ def _comparison(sides: Sequence[Side], pairs: Sequence[tuple[Word, Word]], kinds
         for name, count in {**counts, 'words that both were tested on': len(pairs)}.items()
     )
     apart = max(len(side.words) for side in sides) - len(pairs)
-    note = f'<p class="note">{apart} words are not compared: one of them was not tested on these.</p>' if apart else ''
+    note = f'<p class="note">Not compared: {apart}, on which only one of them was tested.</p>' if apart else ''
     return f'<section><h2>Side by side</h2>{_keys(sides)}<table class="scores">{rows}</table>{note}</section>'
 
 

@@ -13,7 +13,8 @@ WIDTH, MARGIN = 640, 14
 INNER = WIDTH - 2 * MARGIN
 TALLEST = 220  # of the picture
 SLIMMEST = 24  # side of a picture of whatever shape
-IN_A_ROW, GAP, CAPTION = 4, 10, 22  # of the small pictures
+IN_A_ROW, GAP, CAPTION = range(4, 9), 10, 22  # of the small pictures, more where they are slim
+LEAST_ROOM = 66  # for a caption
 MOST_PIXELS = (640, 400)  # of a picture in the file
 COLOURS = ('#e6550d', '#3182bd', '#31a354', '#a63fa0', '#b58900', '#c2185b')  # told apart on light and dark pictures
 
@@ -70,6 +71,7 @@ def _picture(left: float, top: float, width: float, height: float) -> str:
 
 
 def _boxes(sight: Sight, left: float, top: float, width: float, height: float) -> Iterator[str]:
+    opacity = min(0.12, 0.5 / max(1, len(sight.boxes)))  # of all boxes, should they lie over each other
     taken: list[float] = []  # right ends of the letters under the picture, so that none covers another
     for number, (character, box) in enumerate(zip(sight.reading.characters, sight.boxes, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
@@ -77,7 +79,7 @@ def _boxes(sight: Sight, left: float, top: float, width: float, height: float) -
         across, down = (box[2] - box[0]) * width, (box[3] - box[1]) * height
         yield (
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{across:.1f}" height="{down:.1f}" fill="{colour}" '
-            f'fill-opacity=".12" stroke="{colour}" stroke-width="2"/>'
+            f'fill-opacity="{opacity:.3f}" stroke="{colour}" stroke-width="2"/>'
         )
         middle = x + across / 2
         if all(abs(middle - other) > 9 for other in taken):
@@ -108,11 +110,12 @@ def _run_of(sight: Sight, frame: int) -> int:
 
 def _tiles(sight: Sight, image: Image.Image, top: float) -> tuple[list[str], float]:
     """The picture once more for each character, with its map; and where they end."""
-    room = (INNER - (IN_A_ROW - 1) * GAP) / IN_A_ROW
-    width, height = size_of(image, room, 0.8 * room)
+    width, height = size_of(image, (INNER + GAP) / IN_A_ROW[0] - GAP, 116)
+    columns = min(IN_A_ROW[-1], max(IN_A_ROW[0], int((INNER + GAP) / (max(width, LEAST_ROOM) + GAP))))
+    room = (INNER + GAP) / columns - GAP
     tiles = []
     for number, (character, weights) in enumerate(zip(sight.reading.characters, sight.maps, strict=True)):
-        row, column = divmod(number, IN_A_ROW)
+        row, column = divmod(number, columns)
         x = MARGIN + column * (room + GAP)
         y = top + row * (height + CAPTION + GAP)
         colour = COLOURS[number % len(COLOURS)]
@@ -125,5 +128,5 @@ def _tiles(sight: Sight, image: Image.Image, top: float) -> tuple[list[str], flo
             _text(x, y + height + 18, shown(character.char), size=14, fill=colour, **{'font-weight': 'bold'}),
             _text(x + room, y + height + 18, percent(character.confidence), size=12, anchor='end', fill='#4a5263'),
         ]
-    rows = -(-len(sight.reading.characters) // IN_A_ROW)
+    rows = -(-len(sight.reading.characters) // columns)
     return tiles, top + rows * (height + CAPTION + GAP) + (0 if rows else -6) + 2
