@@ -171,6 +171,11 @@ def test_two_side_by_side(tmp_path: Path) -> None:
     second = [word('aa', 'a', picture='1'), word('bb', 'bb', picture='2'), word('cc', 'cx', picture='3')]
     page = Page(write(tmp_path, side(first, 'one'), side([*second, word('dd', 'dd', picture='4')], 'two')))
     assert sorted(str(card['data-kind']) for card in page.cards()) == ['both', 'first', 'second']
+    assert {card['data-text'] for card in page.cards()} == {
+        'aa\u2003aa\u2003a',
+        'bb\u2003bx\u2003bb',
+        'cc\u2003c\u2003cx',
+    }
     assert 'Not compared: 1,' in page.text
     for words in ('only the first is right', 'only the second is wrong (1)', 'one', 'two'):
         assert words in page.text

@@ -190,7 +190,7 @@ def _card(pair: tuple[Word, Word], sides: Sequence[Side], sets: Mapping[str, str
         for number, word in enumerate(words)
     )
     name = '/'.join(wrong.picture.split('/')[-2:])[-60:]
-    text = escaped('\n'.join([wrong.label, *(word.prediction for word in words)]))
+    text = escaped('\u2003'.join([wrong.label, *(word.prediction for word in words)]))
     return (
         f'<div class="card" data-set="{sets[wrong.set]}" data-kind="{kind_of(pair)}" data-edits="{edits(wrong)}" '
         f'data-length="{len(wrong.label)}" data-confidence="{wrong.confidence:.4f}" data-text="{text}">'
