@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strhub.engine.export.networks import halve
+from strhub.engine.export.networks import halve, quietly
 from strhub.engine.export.script import to_torchscript
 from strhub.models.reader import Recogniser
 from strhub.runtime.description import KEY, Description
@@ -51,7 +51,9 @@ def write(system: Recogniser, path: Path, kind: str, *, fp16: bool = False, int8
     if fp16 and kind != 'openvino':
         halve(system.model)
     if kind == 'torchscript':
-        torch.jit.save(to_torchscript(system), path, _extra_files={KEY: description})
+        program = to_torchscript(system)
+        with quietly():
+            torch.jit.save(program, path, _extra_files={KEY: description})
         return
     import onnx
 
@@ -79,7 +81,8 @@ def load(path: Path, kind: str, *, threads: int | None = None) -> Run:
         session = Session(path, device='cpu', threads=threads)
         return lambda images: torch.from_numpy(session.logits(images.numpy()))
     if kind == 'torchscript':
-        program = torch.jit.load(path, 'cpu')
+        with quietly():
+            program = torch.jit.load(path, 'cpu')
 
         def run(images: Tensor) -> Tensor:
             with torch.inference_mode():
