@@ -176,7 +176,7 @@ def plot(path: Path, losses: Sequence[Sequence[float]], validations: Sequence[Se
         best = max(validations, key=lambda point: point[2])
         right.axhline(best[2], color='#2166ac', linewidth=0.6, linestyle=':')
         right.set_title(f'best {best[2]:.2f} % at step {best[0]:.0f}', fontsize=10)
-        right.legend(loc='lower right')
+        right.legend(loc='best')
     left.set(xlabel='step', ylabel='loss')
     right.set(xlabel='step', ylabel='%', ylim=(0, 100))
     for axes in (left, right):
