@@ -111,7 +111,7 @@ class Curves(pl.Callback):
             plot(self.folder / PICTURE, self.losses, self.validations)
         except ImportError:
             if not self.rest_until:
-                log.info('%s needs the package matplotlib: pip install strhub[bench]', PICTURE)
+                log.info('%s needs the package matplotlib: pip install strhub[train]', PICTURE)
         except OSError as error:
             log.warning('%s cannot be written: %s', self.folder / PICTURE, error)
         ended = time.monotonic()
