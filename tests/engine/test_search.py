@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from samples import draw_word
 
 from strhub.engine.evaluate import main as evaluate_main
+from strhub.engine.export.formats import describe
+from strhub.engine.exported import Exported
 from strhub.engine.read import main as read_main
 from strhub.engine.read import read_batch, read_images
 from strhub.engine.search import ctc, places
@@ -348,16 +350,14 @@ def test_what_is_not_possible_is_said(tiny_crnn, tiny_parseq):
     with pytest.raises(ValueError, match='topk'):
         read_batch(tiny_crnn, PICTURES, top_k=2, options=ReadingOptions(beam=2))
 
-    class Exported:
-        hparams, tokenizer = {**tiny_parseq.hparams}, tiny_parseq.tokenizer
-        training = bf16 = False
+    class Session:
+        path, description = 'parseq.onnx', describe(tiny_parseq)
 
-        def eval(self): ...
-        def train(self, mode): ...
-        def probabilities(self, images):
-            return tiny_parseq.probabilities(images)
+        def logits(self, images):
+            with torch.inference_mode():
+                return tiny_parseq(torch.from_numpy(images)).numpy()
 
-    exported = Exported()
+    exported = Exported(Session())
     with pytest.raises(ValueError, match='exported parseq'):
         search(exported, PICTURES, ReadingOptions(beam=2))
     exported.hparams['decode_ar'] = False

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from strhub.engine.exported import Exported
 from strhub.models.modules import KVCache
 from strhub.models.parseq.model import PARSeq
 from strhub.models.reader import Recogniser
@@ -17,11 +18,11 @@ IN_TURN = {'parseq': 'decode_ar', 'parseq-tiny': 'decode_ar', 'parseq-patch16-22
 
 def reads_in_turn(system: Recogniser) -> bool:
     """Whether a character depends on those before it."""
-    name = system.hparams['name']
-    if (network := getattr(system, 'model', None)) is not None:
-        return isinstance(network, TRBA) or (isinstance(network, PARSeq) and network.decode_ar)
-    switch = IN_TURN.get(name, '')
-    return switch is None or bool(system.hparams.get(switch))
+    if isinstance(system, Exported):
+        switch = IN_TURN.get(system.hparams['name'], '')
+        return switch is None or bool(system.hparams.get(switch))
+    network = system.model
+    return isinstance(network, TRBA) or (isinstance(network, PARSeq) and network.decode_ar)
 
 
 def steps_of(system: Recogniser, images: Tensor) -> ParseqSteps | TrbaSteps:
@@ -30,12 +31,14 @@ def steps_of(system: Recogniser, images: Tensor) -> ParseqSteps | TrbaSteps:
     Raises:
         ValueError: the network is not there to be asked.
     """
-    network = getattr(system, 'model', None)
-    if network is None:
+    if isinstance(system, Exported):
+        name = system.hparams['name']
+        other = f', or export it with {IN_TURN[name]}=false' if IN_TURN[name] else ''
         raise ValueError(
-            f'an exported {system.hparams["name"]} reads in turn inside its file, where no beam and no lexicon can '
-            'look: give the checkpoint, or export it with decode_ar=false'
+            f'an exported {name} reads in turn inside its file, where no beam and no lexicon can look: '
+            f'give the checkpoint{other}'
         )
+    network: PARSeq | TRBA = system.model  # type: ignore[assignment]
     images = images.to(next(network.parameters()).device)
     return ParseqSteps(network, images) if isinstance(network, PARSeq) else TrbaSteps(network, images)
 
