@@ -98,6 +98,8 @@ def test_only_words_under_one_label_are_compared() -> None:
     second = [word('a', 'y', picture='1'), word('B', 'b', picture='2')]
     pairs = paired(first, second)
     assert [kind_of(pair) for pair in pairs] == ['second']
+    twice = [word('a', 'b', picture='1'), word('b', 'b', picture='1')]
+    assert [kind_of(pair) for pair in paired(twice, twice)] == ['both', '']
 
 
 def test_errors_are_chosen_from_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:

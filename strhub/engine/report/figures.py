@@ -120,6 +120,6 @@ def edits(word: Word) -> int:
 
 def paired(first: Iterable[Word], second: Iterable[Word]) -> list[tuple[Word, Word]]:
     """The words that both models were tested on, under the same label."""
-    others = {(word.set, word.picture): word for word in second}
-    pairs = ((word, others.get((word.set, word.picture))) for word in first)
-    return [(word, other) for word, other in pairs if other is not None and other.label == word.label]
+    others = {(word.set, word.picture, word.label): word for word in second}
+    pairs = ((word, others.get((word.set, word.picture, word.label))) for word in first)
+    return [(word, other) for word, other in pairs if other is not None]

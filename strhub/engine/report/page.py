@@ -48,7 +48,7 @@ def write_report(folder: Path, sides: Sequence[Side], *, header: str, notes: Seq
     Args:
         header: what was tested and how it was judged.
         notes: what else has to be known of the sets.
-        open_word: gives the picture of a word.
+        open_word: gives the picture of a word of the first checkpoint.
     """
     first = sides[0]
     pairs = paired(first.words, sides[-1].words)
@@ -180,7 +180,7 @@ def _kinds(sides: Sequence[Side], kinds: Counter[str]) -> str:
 def _card(pair: tuple[Word, Word], sides: Sequence[Side], sets: Mapping[str, str], open_word: Open) -> str:
     wrong = _wrong(pair)
     try:
-        picture = f'<img alt="" src="{thumbnail(open_word(wrong), PICTURE)}">'
+        picture = f'<img alt="" src="{thumbnail(open_word(pair[0]), PICTURE)}">'
     except UnreadablePictureError:
         picture = 'cannot be read'
     words = pair if len(sides) > 1 else pair[:1]
