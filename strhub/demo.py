@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -39,6 +41,7 @@ def example_pictures() -> list[str]:
     from strhub.data.synth.render import render_word
 
     folder = Path(tempfile.mkdtemp(prefix='strhub-demo-'))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     names = [str(folder / f'{number}.png') for number in range(RENDERED)]
     for number, name in enumerate(names):
         render_word(1, number, difficulty=0.4)[0].save(name)

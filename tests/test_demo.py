@@ -106,6 +106,18 @@ def test_a_port_that_is_taken_is_one_sentence(address: str, models: Models, word
     port = int(address.rstrip('/').rpartition(':')[2])
     with pytest.raises(ValueError, match=f'cannot listen on 127.0.0.1, port {port}: give another'):
         page.launch(page.make_page(models, [str(word)]), host='127.0.0.1', port=port)
+    with pytest.raises(ValueError, match='port 99999: give another'):
+        page.launch(page.make_page(models, [str(word)]), host='127.0.0.1', port=99999)
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence(models: Models, word: Path) -> None:
+    def load() -> BaseSystem:
+        raise FileNotFoundError('missing.ckpt does not exist')
+
+    made = page.make_page(Models({'a/parseq.ckpt': lambda: models['a/parseq.ckpt'], 'missing.ckpt': load}), [str(word)])
+    (read,) = [one.fn for one in made.fns.values() if one.api_name == 'read']
+    with pytest.raises(page.gr.Error, match='does not exist'):
+        read(Image.new('RGB', (8, 8)), '', 'missing.ckpt', page.IN_TURN, 0)
 
 
 def test_ways_of_decoding_are_offered_where_there_are_any(models: Models) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from math import ceil
 from typing import Any
@@ -16,7 +17,7 @@ import gradio as gr
 from PIL import Image
 
 from strhub.data.picture import to_rgb
-from strhub.engine.errors import sentence
+from strhub.engine.errors import is_known, sentence
 from strhub.engine.trial import MOST_REFINEMENTS, Decoding, Models, picture, summary, table
 
 MAX_FILE = '20mb'
@@ -47,18 +48,17 @@ def make_page(models: Models, examples: Sequence[str]) -> gr.Blocks:
     def read(image: Image.Image | None, crop: str, name: str, way: str, refinements: int) -> tuple[str, str, str]:
         if image is None:
             return '', '', ''
-        decoding = Decoding(way == IN_TURN, int(refinements)) if models.decoding(name) else None
-        try:
+        with told():
+            decoding = Decoding(way == IN_TURN, int(refinements)) if models.decoding(name) else None
             trial = models.read(name, cropped(to_rgb(image), crop), decoding)
-        except ValueError as error:
-            raise gr.Error(sentence(error), print_exception=False) from None
         return summary(trial), table(trial.reading), picture(trial.drawing, trial.reading.text)
 
     def read_another(image: Image.Image | None, *how: Any) -> tuple[str, ...]:
         return '', *read(image, '', *how)
 
     def choose(name: str) -> tuple[Any, Any]:
-        way, refinements, is_free = way_of(models, name)
+        with told():
+            way, refinements, is_free = way_of(models, name)
         return gr.update(value=way, visible=is_free), gr.update(value=refinements, visible=is_free)
 
     first = models.names[0]
@@ -96,6 +96,17 @@ def make_page(models: Models, examples: Sequence[str]) -> gr.Blocks:
         gr.on(again, read, [given, crop, name, way, refinements], shown, api_name='read', **how)
         page.load(None, js=files('strhub.engine').joinpath('crop.js').read_text(encoding='utf-8'))
     return page
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Shows a known error on the page, e.g. of a model that is loaded when it is first chosen, in one sentence."""
+    try:
+        yield
+    except Exception as error:
+        if not is_known(error):
+            raise
+        raise gr.Error(sentence(error), print_exception=False) from None
 
 
 def way_of(models: Models, name: str) -> tuple[str, int, bool]:
@@ -144,7 +155,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None) -> str:
             theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']),
             css=CSS,
         )
-    except OSError:
+    except (OSError, OverflowError):  # taken; no such port
         where = f'{host}, port {port}' if port else host
         raise ValueError(f'cannot listen on {where}: give another --host or --port') from None
     return address
