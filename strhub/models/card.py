@@ -49,6 +49,8 @@ def model_card(
         'tags:',
     ]
     front += [f'- {tag}' for tag in (*TAGS, name)] + ['---']
+    if evaluation and half:
+        evaluation += '\n\nMeasured before the weights were rounded.'
     parts = [
         '\n'.join(front),
         f'# {title or name}',
@@ -123,6 +125,6 @@ def _limits(hparams: Mapping[str, Any]) -> str:
         'It reads best what is like its training; blurred, tiny, curved or ornate words and other languages it reads '
         'worse. Do not let it decide alone where an error does harm.',
     ]
-    if charset == charset.lower() or charset == charset.upper():
+    if charset.lower() != charset.upper() and charset in (charset.lower(), charset.upper()):
         limits.insert(1, 'It does not tell upper from lower case.')
     return '\n'.join(f'- {limit}' for limit in limits)

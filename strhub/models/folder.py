@@ -56,7 +56,7 @@ def save_folder(
     check_target(folder, overwrite=overwrite)
     hparams = dict(system.hparams)
     tensors = {key: _saved(key, value, half=half) for key, value in system.state_dict().items()}
-    partial, old = (folder.with_name(f'{folder.name}.{what}') for what in ('part', 'old'))
+    partial, old = (folder.with_name(f'.{folder.name}.{what}') for what in ('part', 'old'))
     if old.exists() and not folder.exists():  # a run was killed between the two renames
         old.rename(folder)
         check_target(folder, overwrite=overwrite)

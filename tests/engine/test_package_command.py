@@ -165,6 +165,7 @@ def test_half_precision(crnn_checkpoint, tiny_crnn, tmp_path, capsys):
 
 def test_what_is_there_is_not_lost(folder, crnn_checkpoint, tmp_path, capsys, monkeypatch):
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    (own := folder.with_name(f'{folder.name}.old')).mkdir()
     status, _, err = run(capsys, crnn_checkpoint, '--out', folder)
     assert (status, '--overwrite' in err) == (2, True)
 
@@ -180,7 +181,7 @@ def test_what_is_there_is_not_lost(folder, crnn_checkpoint, tmp_path, capsys, mo
         with pytest.raises(OSError, match='no space'):
             CRNN.from_pretrained(folder).save_pretrained(folder, overwrite=True)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ['my-crnn']
+    assert sorted(tmp_path.iterdir()) == [folder, own]
     assert run(capsys, crnn_checkpoint, '--out', folder, '--overwrite', '--title', 'Other')[0] == 0
     assert '# Other' in (folder / 'README.md').read_text()
     (folder / 'figure.png').touch()
