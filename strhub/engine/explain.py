@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from strhub.data.picture import UnreadablePictureError
+from strhub.data.planes import turned
 from strhub.data.transforms import get_transform
 from strhub.engine.attention import Sight, check_sighted, look
 from strhub.engine.images import load_batches, open_named
@@ -68,9 +69,7 @@ def explain_paths(
 
 def _explain(sight: Sight, path: Path, folder: Path, *, number: int, rotation: float) -> dict[str, Any]:
     """Draws one picture; returns its record."""
-    image = open_named(path).convert('RGB')
-    if rotation:
-        image = image.rotate(rotation, expand=True)
+    image = turned(open_named(path), rotation)
     name = f'{number:04d}-{re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)[:40]}.svg'
     write(folder / name, draw(sight, image))
     return {'path': str(path), 'file': name, **as_record(sight, image)}
