@@ -77,8 +77,10 @@ def _check(parser: Parser, arguments: Namespace) -> None:
         raise ValueError(f'--out is {out}, but a file of {arguments.format} ends in {suffix}')
     if out.is_dir():
         raise IsADirectoryError(f'--out is {out}, which is a folder: give a file that ends in {suffix}')
-    if out.exists() and not arguments.overwrite:
-        raise FileExistsError(f'{out} is there already: --overwrite replaces it')
+    written = [out, out.with_suffix('.bin')] if arguments.format == 'openvino' else [out]
+    for file in written:
+        if file.exists() and not arguments.overwrite:
+            raise FileExistsError(f'{file} is there already: --overwrite replaces it')
     for package in NEEDED[arguments.format]:
         import_module(package)
     out.parent.mkdir(parents=True, exist_ok=True)
