@@ -152,7 +152,7 @@ class Service:
         except UnreadablePictureError as error:
             self.pictures.add('unreadable')
             return {'error': str(error)}
-        except Exception:  # the batcher has logged it
+        except Exception:  # has been logged
             self.pictures.add('failed')
             return {'error': FAILED}
         self.pictures.add('read')
@@ -165,7 +165,11 @@ class Service:
                 f'{upload.name} has {size[0]} x {size[1]} pixels, more than {self.limits.max_pixels}: make it smaller'
             )
         image: Image.Image = open_image(upload.data, name=upload.name)
-        return self.model.prepare(image)
+        try:
+            return self.model.prepare(image)
+        except Exception:
+            logger.exception('a picture could not be prepared')
+            raise
 
     def health(self) -> dict[str, Any]:
         return {
