@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -189,6 +190,24 @@ def test_a_trial_divides_its_own_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         settings = settings_of('trainer=cpu', *given)
         config = configured(settings, {'model.lr': 0.5}, read_options(settings))
         assert (config.data.num_workers, config.threads, config.model.lr) == (*expected, 0.5)
+
+
+def test_all_processes_of_a_trial_forget_the_job_that_ray_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('ray')
+    from strhub.engine.tune.workers import follow
+
+    seen: dict[str, str] = {}
+    monkeypatch.setattr(os, 'environ', {'SLURM_NTASKS': '1', 'SLURM_JOB_NAME': 'ray', 'SLURM_PROCID': '0'})
+    monkeypatch.setattr(os, 'chdir', lambda _: None)
+    logger = logging.getLogger('strhub')
+    before = logger.level
+    try:
+        follow._function({'NODE_RANK': '1'}, tmp_path, lambda callbacks: seen.update(os.environ), [])
+    finally:
+        logger.setLevel(before)
+    assert seen == {'NODE_RANK': '1', 'LOCAL_RANK': '0'}
 
 
 # What is best

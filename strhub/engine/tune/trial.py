@@ -19,7 +19,7 @@ from strhub.engine.checkpoints import LAST, alone, newest_whole
 from strhub.engine.devices import divide_cores
 from strhub.engine.tune import records
 from strhub.engine.tune.options import Options
-from strhub.engine.tune.workers import fit_over
+from strhub.engine.tune.workers import fit_over, leave_slurm
 
 # What a trial is worth that broke down: Optuna has to learn that this corner is bad.
 WORTHLESS = {'val_accuracy': 0.0, 'val_NED': 0.0, 'val_loss': 1e6, 'step': 0}
@@ -76,8 +76,7 @@ def train_trial(params: dict[str, Any], *, settings: dict[str, Any], folder: Pat
         options: of the search.
     """
     os.chdir(cwd)
-    for name in [name for name in os.environ if name.startswith('SLURM_')]:
-        del os.environ[name]  # Lightning would take the job that Ray runs in for one of its own
+    leave_slurm()
     metric = options.metric
     logging.getLogger('strhub').setLevel(logging.WARNING)
     own = folder / tune.get_context().get_trial_id()

@@ -78,10 +78,17 @@ def fit_over(workers: int, config: DictConfig, run_dir: Path, callbacks: Sequenc
 def follow(place: dict[str, str], cwd: Path, task: Any, callbacks: Sequence[pl.Callback]) -> None:
     """What the other processes do."""
     os.chdir(cwd)
+    leave_slurm()
     logging.getLogger('strhub').setLevel(logging.WARNING)
     join(place)
     with suppress(NonFiniteLossError):  # the first process has it, too, and says it
         task(callbacks=callbacks)
+
+
+def leave_slurm() -> None:
+    """Forgets the job that Ray runs in, which Lightning would take for one of its own."""
+    for name in [name for name in os.environ if name.startswith('SLURM_')]:
+        del os.environ[name]
 
 
 def join(place: dict[str, str]) -> None:
