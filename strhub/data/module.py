@@ -182,7 +182,7 @@ class SceneTextDataModule(pl.LightningDataModule):
             turns=self.turns,
             start=self._take_start,
         )
-        if not self.num_workers and any(word_datasets(self.train_dataset)):
+        if self.patience and not self.num_workers and any(word_datasets(self.train_dataset)):
             logger.warning(
                 'data.num_workers=0: a picture that hangs its decoder hangs the run; data.num_workers=1 gives it up '
                 'after data.patience=%g seconds',

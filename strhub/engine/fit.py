@@ -308,7 +308,7 @@ def exiting(program: str) -> Iterator[None]:
             say(f'\nStopped; the state is saved in {where}', f'Go on:  {program} ckpt_path={where}')
         sys.exit(128 + stop.signum)
     except TrainingFailedError as error:
-        print(f'error: {sentence(error)}', file=sys.stderr)
+        print(f'error: {plain(error)}', file=sys.stderr)  # whole, even where memory ran out: it says how to go on
         sys.exit(FAILED)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Ctrl-C before the first step, as Lightning reports it

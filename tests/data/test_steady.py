@@ -126,7 +126,10 @@ def test_without_workers_it_is_said_that_a_picture_may_hang_the_run(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = data_of(folder)
-    data.num_workers = 0
+    data.num_workers, data.patience = 0, 0
+    data.train_dataloader()  # as it would with workers, then
+    assert not caplog.text
+    data.patience = 60
     data.train_dataloader()
     assert 'data.num_workers=0: a picture that hangs its decoder hangs the run' in caplog.text
 

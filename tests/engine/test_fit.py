@@ -23,11 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageDraw
 
 from strhub.engine import fit as fit_module
-from strhub.engine.callbacks import StopOnSignal, TrainingInterruptedError
+from strhub.engine.callbacks import StopOnSignal, TrainingFailedError, TrainingInterruptedError
 from strhub.engine.configure import checkpoint_of, compose, quote, settled, value_of
 from strhub.engine.curves import MOST_POINTS, Curves
 from strhub.engine.devices import precision, share_cores
-from strhub.engine.fit import fit, main
+from strhub.engine.fit import exiting, fit, main
 from strhub.models.zoo import MODELS, config_dir, hparams, load_from_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings('ignore')]
@@ -460,6 +460,14 @@ def test_loss_that_is_no_number_ends_the_command(
     assert status.value.code == 1  # not 2: the command was right
     assert capfd.readouterr().err.splitlines()[-1].startswith('error: the loss of step 1 is nan or inf')
     assert list(run_dir().glob('nonfinite_step_000001_rank_0.pt'))
+
+
+def test_a_breakdown_for_want_of_memory_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'training stopped: CUDA out of memory; go on with the same command and ckpt_path=auto'
+    with pytest.raises(SystemExit) as status, exiting('./train.py'):
+        raise TrainingFailedError(text)
+    assert status.value.code == 1
+    assert capsys.readouterr().err == f'error: {text}\n'
 
 
 def test_interrupt_from_python(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
