@@ -68,13 +68,14 @@ def fit_on_ray(config: DictConfig, folder: Path) -> Path | None:
         resources = ray.cluster_resources()
         use_gpu = bool(resources.get('GPU')) if launcher['use_gpu'] == 'auto' else launcher['use_gpu']
         fewest = 'num_workers' if launcher['min_workers'] is None else 'min_workers'
-        if launcher[fewest] * launcher['cpus_per_worker'] > resources.get('CPU', 0):
-            raise ValueError(
-                f'launcher.{fewest}={launcher[fewest]} with {launcher["cpus_per_worker"]} CPUs each: '
-                f'the cluster has {resources.get("CPU", 0):.0f} CPUs; give fewer workers, or another launcher.address='
-            )
-        storage = launcher['storage_path'] or folder / STORED
         each = {'CPU': launcher['cpus_per_worker'], **({'GPU': 1} if use_gpu else {})}
+        for kind, amount in each.items():
+            if launcher[fewest] * amount > resources.get(kind, 0):
+                raise ValueError(
+                    f'launcher.{fewest}={launcher[fewest]} with {amount} {kind}s each: the cluster has '
+                    f'{resources.get(kind, 0):.0f} {kind}s; give fewer workers, or another launcher.address='
+                )
+        storage = launcher['storage_path'] or folder / STORED
         leave_it_to_us: Any = {'max_failures': 0, 'controller_failure_limit': 0, 'max_preemption_failures': 0}
         failures = 0
         while True:

@@ -81,6 +81,7 @@ def test_a_cluster_trains_as_lightning_does_and_outlives_its_workers(
     ('wrong', 'message'),
     [
         (['launcher.num_workers=9'], 'the cluster has 2 CPUs; give fewer workers'),
+        (['launcher.use_gpu=true'], 'with 1 GPUs each: the cluster has 0 GPUs; give fewer workers'),
         (['launcher.num_workers=two'], "launcher.num_workers is 'two': give a whole number, at least 1"),
         (['launcher.use_gpu=maybe'], "launcher.use_gpu is 'maybe'"),
         (['launcher.min_workers=3'], 'launcher.min_workers is 3: give a whole number from 1 to launcher.num_workers'),
