@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,23 @@ import numpy as np
 import torch
 
 from strhub.engine.devices import pick_device
+from strhub.models.reader import Recogniser
 from strhub.models.zoo import MODELS, PRETRAINED, load_reader
 from strhub.runtime.description import Description
+
+
+def describe(system: Recogniser) -> Description:
+    """What a system, or the file that it is exported to, says of itself."""
+    hparams = system.hparams
+    return Description(
+        name=hparams['name'],
+        img_size=(hparams['img_size'][0], hparams['img_size'][1]),
+        charset=hparams['charset_train'],
+        charset_test=hparams['charset_test'],
+        decoding=system.tokenizer.decoding,
+        max_label_length=hparams['max_label_length'],
+        hparams=json.loads(json.dumps(dict(hparams), default=list)),
+    )
 
 
 class Trained:
@@ -27,16 +43,7 @@ class Trained:
             torch.set_num_threads(threads)
         self.device = str(where)
         self._system = load_reader(source, **overrides).eval().to(where)
-        hparams = self._system.hparams
-        self.description = Description(
-            name=hparams['name'],
-            img_size=tuple(hparams['img_size']),
-            charset=hparams['charset_train'],
-            charset_test=hparams['charset_test'],
-            decoding=self._system.tokenizer.decoding,
-            max_label_length=hparams['max_label_length'],
-            hparams=dict(hparams),
-        )
+        self.description = describe(self._system)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return self._system.probabilities(torch.from_numpy(images)).cpu().numpy()

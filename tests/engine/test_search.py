@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from samples import draw_word
 
 from strhub.engine.evaluate import main as evaluate_main
-from strhub.engine.export.formats import describe
 from strhub.engine.exported import Exported
 from strhub.engine.read import main as read_main
 from strhub.engine.read import read_batch, read_images
@@ -24,6 +23,7 @@ from strhub.engine.search.reading import search
 from strhub.engine.search.steps import steps_of
 from strhub.engine.search.trie import Trie
 from strhub.models.utils import create_model
+from strhub.runtime.trained import describe
 
 CHARSET = 'ab'
 few = settings(max_examples=20)

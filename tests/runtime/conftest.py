@@ -1,54 +1,21 @@
 """Small networks as checkpoints and as ONNX files, one of each decoding, and a picture to read."""
 
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from exporting import export
 
 from strhub.models.base import BaseSystem
 from strhub.models.utils import create_model
-from strhub.runtime.description import INPUT, KEY, OUTPUT, Description
+from strhub.runtime.description import KEY
+from strhub.runtime.trained import describe
 
 SIZES = {
     'crnn': {'width': 0.0625, 'hidden_size': 16},
     'vitstr': {'embed_dim': 48, 'num_heads': 3, 'max_label_length': 8},
 }
-
-
-def describe(system: BaseSystem) -> Description:
-    return Description(
-        name=system.hparams['name'],
-        img_size=system.hparams['img_size'],
-        charset=system.hparams['charset_train'],
-        charset_test=system.hparams['charset_test'],
-        decoding=system.tokenizer.decoding,
-        max_label_length=system.hparams['max_label_length'],
-        hparams=dict(system.hparams),
-    )
-
-
-def export(system: BaseSystem, path: Path, metadata: dict[str, str]) -> Path:
-    onnx = pytest.importorskip('onnx')
-    pytest.importorskip('onnxruntime')
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        torch.onnx.export(
-            system.model,
-            (torch.zeros(2, 3, *system.hparams['img_size']),),
-            content,
-            dynamo=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: 'N'}, OUTPUT: {0: 'N'}},
-        )
-    model = onnx.load_from_string(content.getvalue())
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture(scope='session')

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import describe, export
+from exporting import export
 
 import strhub
 from strhub.engine import evaluate, read
@@ -13,6 +13,7 @@ from strhub.models.base import BaseSystem
 from strhub.models.zoo import load_from_checkpoint
 from strhub.runtime.description import KEY, Description
 from strhub.runtime.session import Session
+from strhub.runtime.trained import describe
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / 'demo_images'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,27 +13,13 @@ from torch import Tensor
 from strhub.engine.export.networks import halve, quietly
 from strhub.engine.export.script import to_torchscript
 from strhub.models.reader import Recogniser
-from strhub.runtime.description import KEY, Description
+from strhub.runtime.description import KEY
 from strhub.runtime.session import Session
-from strhub.tokenizer import CTCTokenizer
+from strhub.runtime.trained import describe
 
 SUFFIXES = {'onnx': '.onnx', 'torchscript': '.pt', 'openvino': '.xml'}
 
 Run = Callable[[Tensor], Tensor]  # images (N, 3, H, W) -> logits (N, L, C)
-
-
-def describe(system: Recogniser) -> Description:
-    """What the file says of itself."""
-    hparams = system.hparams
-    return Description(
-        name=hparams['name'],
-        img_size=(hparams['img_size'][0], hparams['img_size'][1]),
-        charset=hparams['charset_train'],
-        charset_test=hparams['charset_test'],
-        decoding='ctc' if isinstance(system.tokenizer, CTCTokenizer) else 'attention',
-        max_label_length=hparams['max_label_length'],
-        hparams=json.loads(json.dumps(dict(hparams), default=list)),
-    )
 
 
 def write(system: Recogniser, path: Path, kind: str, *, fp16: bool = False, int8: bool = False) -> None:
