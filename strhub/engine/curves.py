@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from strhub.engine.report.markup import escaped, percent
+from strhub.engine.report.markup import literal, percent
 from strhub.models.base import BaseSystem
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def show_samples(
         return
     texts, probabilities = system.read(images if whole else images[:SAMPLES])
     rows = [
-        f'| {escaped(label)} | {escaped(text)} | {percent(float(p.prod()))} |'.replace('\\', '\\\\')
+        f'| {literal(label)} | {literal(text)} | {percent(float(p.prod()))} |'
         for label, text, p in zip(labels[:SAMPLES], texts, probabilities, strict=False)
     ]
     table = '\n'.join(['| label | read | confidence |', '|---|---|---|', *rows])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from string import punctuation
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from strhub.engine.report.figures import (
     confusions,
     paired,
 )
+from strhub.engine.report.markup import literal
 from strhub.engine.report.page import Side, chosen, kind_of, write_report
 from strhub.metrics import Score
 from strhub.models.base import BaseSystem
@@ -121,6 +124,13 @@ def test_a_large_charset_shows_its_worst_characters() -> None:
     assert len(table) < 200_000
 
 
+def test_a_table_of_markdown_shows_any_text() -> None:
+    plugin = pytest.importorskip('tensorboard.plugin_util')
+    for text in (punctuation, 'a|b', '*a* _b_ [c](javascript:alert(1))', '<img src=x>', '`\\|'):
+        table = plugin.markdown_to_safe_html(f'| label | read |\n|---|---|\n| {literal(text)} | x |')
+        assert [html.unescape(cell) for cell in re.findall('<td>(.*?)</td>', table)] == [text, 'x']
+
+
 # The page
 
 
@@ -210,6 +220,20 @@ def words_set(tmp_path: Path) -> Path:
     names = ('alpha', 'beta', 'gamma', 'broken')
     (folder / 'labels.tsv').write_text(''.join(f'{name}.png\t{name}\n' for name in names))
     return folder
+
+
+def test_a_picture_is_opened_where_the_first_checkpoint_had_it(tmp_path: Path) -> None:
+    first, second = word('a', 'a', place=0), word('a', 'x', place=7)  # of another, the label is too long for the first
+    opened = []
+
+    def open_word(one: Word) -> Image.Image:
+        opened.append(one.place)
+        return draw_word('x')
+
+    results = {'Sets': {'set': Score()}}
+    sides = [Side('first', results, [first]), Side('second', results, [second])]
+    write_report(tmp_path, sides, header='', notes=[], open_word=open_word)
+    assert opened == [0]
 
 
 def test_the_report_of_two_checkpoints(

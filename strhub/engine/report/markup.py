@@ -8,7 +8,7 @@ import io
 import unicodedata
 from importlib.resources import files
 from pathlib import Path
-from string import Template
+from string import Template, punctuation
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,11 @@ def escaped(text: str) -> str:
 def _is_fit(char: str) -> bool:
     """Neither a control character, nor half a surrogate pair, nor one that turns the direction of what follows."""
     return unicodedata.category(char) not in ('Cc', 'Cs') and char not in '\u202a\u202b\u202c\u202d\u202e\ufffe\uffff'
+
+
+def literal(text: str) -> str:
+    """Foreign text for Markdown, to which any sign may mean something."""
+    return ''.join(f'&#{ord(char)};' if char in punctuation else escaped(char) for char in text)
 
 
 def shown(char: str) -> str:
