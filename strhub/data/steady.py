@@ -94,11 +94,25 @@ class SteadyLoader:
     def _pass(self) -> Iterator[Any]:
         try:
             return iter(self._loader)
-        except RuntimeError as error:  # workers that are still at a pass which was given up are not waited for
+        except RuntimeError as error:  # workers are still at a pass that was given up
             if not LATE.match(str(error)):
                 raise
+            self._wait_for_workers()
             self._loader = self._make()
             return iter(self._loader)
+
+    def _wait_for_workers(self) -> None:
+        """Has them end what they have in work, or gives up the picture that hangs one."""
+        end = time.monotonic() + self._patience
+        while self._are_at_work():
+            if time.monotonic() > end:
+                self._warn('hangs', self._give_up_hanging())
+                return
+            time.sleep(LOOK / 20)
+
+    def _are_at_work(self) -> bool:
+        alive = children()
+        return any(process in alive for words in word_datasets(self.dataset) for process in words.in_work())
 
     def _patiently(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches; an error for one that does not come, or, within a second, for a worker that is no more."""
@@ -126,8 +140,14 @@ class SteadyLoader:
                 f'the processes that load pictures failed {failures} times in a row, the last time thus: {error}; '
                 'try data.num_workers=0, which shows what is wrong, or a larger data.patience'
             ) from error
-        blamed = self._give_up_hanging() if is_late else self._blame_dead()
-        what = 'hangs' if is_late else 'died'
+        if is_late:
+            self._warn('hangs', self._give_up_hanging())
+        else:
+            self._warn('died', self._blame_dead())
+
+    @staticmethod
+    def _warn(what: str, blamed: str) -> None:
+        """Tells what befell a worker, and with which pictures."""
         logger.warning(
             'a process that loads pictures %s%s; others go on where it stopped',
             what,

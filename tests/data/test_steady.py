@@ -15,6 +15,7 @@ from PIL import Image
 from strhub.data.base import WordDataset
 from strhub.data.dataset import FolderDataset
 from strhub.data.module import SceneTextDataModule
+from strhub.data.steady import children
 
 WORDS = [f'w{number}' for number in range(24)]
 
@@ -120,6 +121,21 @@ def test_a_wait_longer_than_a_look_loses_nothing(folder: Path, monkeypatch: pyte
     assert labels_of(loader) == WORDS
     next(iter(loader))  # and the rest of the pass is given up while it is being loaded
     assert labels_of(loader) == WORDS
+
+
+def test_a_picture_that_hangs_after_its_pass_was_cut_short_is_left_out(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = data_of(folder, patience=3)
+    trap(data.val_dataset, 'w4', 'hangs')
+    loader = data.val_dataloader()
+    next(iter(loader))  # w4 is in a batch that nobody takes
+    time.sleep(1)
+    workers = len(children())
+    next(iter(loader))
+    assert len(children()) == workers
+    assert f'a process that loads pictures hangs with {folder / "w4.png"}' in caplog.text
+    assert len(labels_of(loader)) == len(WORDS)
 
 
 def test_without_workers_it_is_said_that_a_picture_may_hang_the_run(
