@@ -365,7 +365,7 @@ def test_requests_are_read_together() -> None:
         assert gate.entered.wait(30)
         pending += [pool.submit(client.post, '/read', content=body) for _ in range(11)]
         until(lambda: client.get('/health').json()['queue'] == 12)
-        time.sleep(0.1)  # from the queue through the decoders to the batcher
+        time.sleep(1)  # from the queue through the decoders to the batcher
         gate.open.set()
         assert [one.result().status_code for one in pending] == [200] * 12
     assert gate.sizes == [1, 8, 3]
@@ -373,14 +373,14 @@ def test_requests_are_read_together() -> None:
 
 def test_a_batch_waits_for_others_as_long_as_it_was_told() -> None:
     sizes: list[int] = []
-    batcher = Batcher[int, int](list, max_batch=3, max_wait=0.2, observe=lambda size, seconds: sizes.append(size))
+    batcher = Batcher[int, int](list, max_batch=3, max_wait=2, observe=lambda size, seconds: sizes.append(size))
     started = time.monotonic()
     answers = [batcher.submit(i) for i in range(3)]  # a full batch does not wait
     assert [answer.result(10) for answer in answers] == [0, 1, 2]
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 2
     started = time.monotonic()
     assert batcher.submit(3).result(10) == 3
-    assert time.monotonic() - started >= 0.2
+    assert time.monotonic() - started >= 2
     batcher.close()
     assert sizes == [3, 1]
 
