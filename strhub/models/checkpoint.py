@@ -133,12 +133,12 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f'{path} is damaged: the end of the file is missing; copy or download it again') from None
     if 'data.pkl' not in names:
         raise ValueError(f'{path} is a zip archive, but not one of torch.save; {ACCEPTED}')
+    if 'constants.pkl' in names:
+        raise ValueError(f'{path} is a TorchScript program, which cannot be turned back into a model; {ACCEPTED}')
     if unpacked > path.stat().st_size:  # torch.save packs nothing, so this was made to fill the memory
         raise ValueError(
             f'{path} is packed: its {path.stat().st_size} bytes would become {unpacked} in memory; {ACCEPTED}, as saved'
         )
-    if 'constants.pkl' in names:
-        raise ValueError(f'{path} is a TorchScript program, which cannot be turned back into a model; {ACCEPTED}')
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:

@@ -83,7 +83,7 @@ class Reader:
         """
         if is_one(images):
             return self._read([images], ['the picture'], top_k)[0]
-        if not isinstance(images, Iterable):
+        if not isinstance(images, Iterable) or hasattr(images, 'read'):  # an open file has lines, not pictures
             raise ValueError(
                 f'{type(images).__name__} is no picture, nor are these many: {ACCEPTED}, or a list of such'
             )
