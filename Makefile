@@ -59,6 +59,8 @@ torch-%: $(or $(UV),.tools/bin/uv) ## torch-cpu, torch-cu126, torch-rocm6.4 …:
 
 reqs: requirements/core.txt $(EXTRAS:%=requirements/%.txt) ## compile requirements/*.in into *.txt
 
+# Only when asked for: a clone's files are of any age, and to compile them anew takes the index.
+ifneq (,$(filter reqs requirements/%,$(MAKECMDGOALS)))
 requirements/core.txt: requirements/core.in | $(or $(UV),.tools/bin/uv)
 	$(COMPILE) $< -o $@
 
@@ -69,6 +71,7 @@ requirements/%.txt: requirements/%.in .tools/together.txt
 .tools/together.txt: requirements/core.txt $(EXTRAS:%=requirements/%.in) | $(or $(UV),.tools/bin/uv)
 	@mkdir -p $(@D)
 	$(COMPILE) -c requirements/core.txt requirements/core.in $(EXTRAS:%=requirements/%.in) -o $@
+endif
 
 .tools/bin/uv:
 	$(PYTHON) -m venv .tools
