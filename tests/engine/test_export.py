@@ -49,7 +49,7 @@ def small(name: str, **overrides: object) -> BaseSystem:
     system = create_model(name, **{key: value for key, value in SMALL.items() if key in hparams(name)}, **overrides)
     with torch.no_grad():
         for parameter in system.parameters():
-            parameter.mul_(1.5)
+            parameter.mul_(1.2)
     return system.eval()
 
 
@@ -78,12 +78,9 @@ def pictures(system: Recogniser, count: int) -> Tensor:
 
 
 def agree(system: Recogniser, path: Path, kind: str) -> None:
-    run = load(path, kind)
-    for size in (1, 7, 32):
-        images = pictures(system, size)
-        with torch.inference_mode():
-            expected = system(images, system.hparams['max_label_length'])
-        torch.testing.assert_close(run(images), expected, atol=1e-3, rtol=0)
+    """In batches of several sizes, up to the end of each text: after the longest one of a batch nothing is computed."""
+    noise = pictures(system, 40)
+    assert first_difference(system, load(path, kind), [(str(i), image) for i, image in enumerate(noise)]) == (40, None)
 
 
 def test_a_file_reads_as_the_checkpoint(tiny_parseq: BaseSystem, exported: Path) -> None:
@@ -300,4 +297,4 @@ def test_fp16_reads_nearly_the_same(tmp_path: Path) -> None:
     images = pictures(system, 7)
     with torch.inference_mode():
         expected = system(images)
-    torch.testing.assert_close(load(path, 'onnx')(images), expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(load(path, 'onnx')(images), expected, atol=0.2, rtol=0)  # of some tens

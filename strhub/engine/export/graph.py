@@ -64,7 +64,7 @@ def _exported(
 def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization import quantize_dynamic
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, quietly():
         quantize_dynamic(
             model,
             target := Path(folder) / 'model.onnx',

@@ -6,6 +6,7 @@ is traced are the parts: what is seen, one step, and what comes after the last o
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,9 @@ from strhub.models.modules import Attention, KeysValues
 from strhub.models.parseq.decoder import DecoderLayer
 from strhub.models.parseq.model import PARSeq
 from strhub.models.reader import Recogniser
-from strhub.models.trba.model import TRBA, Stages
+from strhub.models.trba.model import TRBA
 from strhub.models.trba.prediction import EOS
+from strhub.models.trba.transformation import TPSTransformation
 
 # Pictures in the example. Smaller batches are laid out in memory in another way, which no other runtime knows of; and
 # one would be taken for a size that all have.
@@ -111,11 +113,17 @@ def _taken(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def halve(network: nn.Module) -> None:
-    """Rounds a network to float16, but for the rectification of TRBA, in which large terms cancel each other."""
+    """Rounds a network to float16, but for what stays in float32.
+
+    That is the rectification of TRBA, in which large terms cancel each other, and LSTMs, which on a processor ONNX
+    Runtime has in no other precision: it crashes on them.
+    """
     network.half()
-    if isinstance(network, Stages):
-        network.Transformation.float()
-        network.Transformation.register_forward_hook(lambda _, __, output: (output[0].half(), output[1]))
+    exact = [module for module in network.modules() if isinstance(module, nn.LSTM | TPSTransformation)]
+    for module in exact:
+        module.float()
+        module.register_forward_pre_hook(lambda _, given: tuple(one.float() for one in given))
+        module.register_forward_hook(lambda _, __, output: (output[0].half(), output[1]))
 
 
 # PARSeq: keys and values of all decoder layers are one tensor each, (layers, N, heads, D / heads, S) and
@@ -293,8 +301,13 @@ def examples(parts: InTurn, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """What torch warns of does not matter here: sizes are fixed but that of the batch, and TorchScript is old."""
-    with warnings.catch_warnings():
-        for category in (torch.jit.TracerWarning, DeprecationWarning, FutureWarning, UserWarning):
-            warnings.simplefilter('ignore', category)
-        yield
+    """What exporters warn of does not matter here: sizes are fixed but that of the batch, and TorchScript is old."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for category in (torch.jit.TracerWarning, DeprecationWarning, FutureWarning, UserWarning):
+                warnings.simplefilter('ignore', category)
+            yield
+    finally:
+        logging.disable(level)
