@@ -421,3 +421,12 @@ def test_bad_usage_is_one_sentence(crnn_checkpoint, words, capsys, argv, expecte
     status, out, err = run(capsys, read_main, crnn_checkpoint, '--images', words, *argv)
     assert (status, out, len(err)) == (2, [], 1)
     assert expected in err[0]
+
+
+@pytest.mark.parametrize(
+    'words', [['--lexicon_mode', 'rerank'], ['--lexicon_bonus', '7'], ['--lexicon_any_case']], ids=' '.join
+)
+def test_how_a_lexicon_is_used_needs_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='2'):
+        read_main(['none.ckpt', '--images', 'demo_images', *words])
+    assert 'give --lexicon FILE, too' in capsys.readouterr().err

@@ -93,6 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def options_of(arguments: argparse.Namespace) -> ReadingOptions | None:
     """What the options of `add_arguments` ask for; None if it is nothing."""
+    told = (arguments.lexicon_mode, arguments.lexicon_bonus, arguments.lexicon_any_case)
+    if arguments.lexicon is None and told != (MODES[0], BONUS, False):
+        raise ValueError('--lexicon_mode, --lexicon_bonus and --lexicon_any_case need words: give --lexicon FILE, too')
     options = ReadingOptions(
         beam=arguments.beam,
         top=arguments.top,
