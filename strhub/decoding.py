@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -80,6 +80,12 @@ def read_ctc(ids: np.ndarray, probs: np.ndarray) -> Words:
         ends=np.where(ids == FIRST, probs, 1.0).prod(1),
         has_end=np.ones(len(ids), dtype=bool),
     )
+
+
+def runs_of(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last frame of each character of a CTC path; ids (L,)."""
+    runs = [list(run) for _, run in groupby(range(len(ids)), key=lambda frame: ids[frame])]
+    return [(run[0], run[-1]) for run in runs if ids[run[0]] != FIRST]
 
 
 RULES: dict[str, Callable[[np.ndarray, np.ndarray], Words]] = {'attention': read_attention, 'ctc': read_ctc}

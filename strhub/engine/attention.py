@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from strhub.decoding import runs_of
 from strhub.engine.read import read_batch
 from strhub.models.reader import Recogniser
 from strhub.runtime.readings import Reading
@@ -124,7 +125,7 @@ def bounds(mask: np.ndarray) -> Box:
 
 def _align(system: Recogniser, images: Tensor, readings: Sequence[Reading]) -> list[Sight]:
     best, ids = system.probabilities(images).cpu().max(-1)
-    runs = [runs_of(row, blank=system.tokenizer.blank_id) for row in ids.tolist()]  # type: ignore[attr-defined]
+    runs = [runs_of(row) for row in ids.tolist()]
     longest = max(1, *map(len, runs)) if runs else 1
     said = torch.zeros(len(images), longest, ids.shape[1])
     reach = torch.zeros_like(said)
@@ -144,12 +145,6 @@ def _align(system: Recogniser, images: Tensor, readings: Sequence[Reading]) -> l
         boxes = tuple(bounds(weights > 0) for weights in wide[row, : len(found)])
         sights.append(Sight(reading, maps[row, : len(found)], boxes, frames, tuple(found)))
     return sights
-
-
-def runs_of(ids: Sequence[int], *, blank: int) -> list[tuple[int, int]]:
-    """First and last frame of each character."""
-    runs = [list(run) for _, run in groupby(range(len(ids)), key=lambda frame: ids[frame])]
-    return [(run[0], run[-1]) for run in runs if ids[run[0]] != blank]
 
 
 def reaches(runs: Sequence[tuple[int, int]], num_frames: int) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import numpy as np
 
-from strhub.decoding import FIRST, RULES, code_points
+from strhub.decoding import FIRST, RULES, code_points, runs_of
 from strhub.runtime.readings import Character, Reading
 
 Alternatives = list[tuple[tuple[str, float], ...]]  # for each character of a text, those it could be
@@ -54,8 +54,8 @@ def _alternatives(probs: np.ndarray, ids: np.ndarray, charset: str, decoding: st
     """The `top_k` most probable characters of each place in the text; probs (L, C) and ids (L,) of one picture."""
     if decoding == 'ctc':
         # A character is a run of frames: take the frame where it is clearest.
-        runs = [list(run) for _, run in groupby(range(len(ids)), key=lambda frame: ids[frame])]
-        probs = probs[[max(run, key=lambda frame: probs[frame].max()) for run in runs if ids[run[0]] != FIRST]]
+        best = probs.max(-1)
+        probs = probs[[first + int(best[first : last + 1].argmax()) for first, last in runs_of(ids.tolist())]]
     chars = probs[:, FIRST + 1 :]
     order = np.argsort(-chars, axis=-1, kind='stable')[:, :top_k]
     values = np.take_along_axis(chars, order, -1)

@@ -17,7 +17,8 @@ from PIL import Image
 from samples import draw_word
 from torch import Tensor
 
-from strhub.engine.attention import bounds, box_of, look, reaches, runs_of
+from strhub.decoding import runs_of
+from strhub.engine.attention import bounds, box_of, look, reaches
 from strhub.engine.read import main, read_batch
 from strhub.engine.report.markup import escaped
 from strhub.models.modules import column_cells
@@ -143,7 +144,7 @@ def test_the_box_is_around_the_peak_and_what_is_connected_with_it() -> None:
 
 def test_runs_and_their_reach() -> None:
     ids = [0, 3, 3, 0, 3, 5, 0, 0, 0]
-    runs = runs_of(ids, blank=0)
+    runs = runs_of(ids)
     assert runs == [(1, 2), (4, 4), (5, 5)]
     assert [row.nonzero()[:, 0].tolist() for row in reaches(runs, 9)] == [[1, 2], [3, 4], [5]]
     (alone,) = reaches([(4, 4)], 9)
