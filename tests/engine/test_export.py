@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shrunk
 import torch
 from samples import draw_word, save_checkpoint
 from torch import Tensor
@@ -17,25 +18,9 @@ from strhub.engine.export.formats import SUFFIXES, load, write
 from strhub.engine.export.rounding import changed, changed_in_sets
 from strhub.models.base import BaseSystem
 from strhub.models.reader import Recogniser
-from strhub.models.zoo import create_model, hparams
+from strhub.models.zoo import create_model
 from strhub.runtime.description import KEY, Description
 
-SMALL = {
-    'embed_dim': 48,
-    'num_heads': 3,
-    'enc_num_heads': 3,
-    'enc_depth': 1,
-    'dec_num_heads': 3,
-    'd_model': 32,
-    'nhead': 2,
-    'd_inner': 64,
-    'v_num_layers': 1,
-    'l_num_layers': 1,
-    'width': 0.125,
-    'hidden_size': 16,
-    'output_channel': 32,
-    'num_fiducial': 8,
-}
 # One of each kind of network; the others of the registry have other sizes alone.
 KINDS = ['parseq', 'abinet', 'abinet-sv', 'crnn', 'trba', 'trbc', 'vitstr']
 OTHERS = ['parseq-tiny', 'parseq-patch16-224', 'abinet-lm', 'crnn-tiny']
@@ -46,7 +31,7 @@ Export = Callable[..., Path]
 def small(name: str, **overrides: object) -> BaseSystem:
     """A network that reads words of several lengths, so that some of a batch end before the others."""
     torch.manual_seed(1)
-    system = create_model(name, **{key: value for key, value in SMALL.items() if key in hparams(name)}, **overrides)
+    system = create_model(name, **shrunk.small(name), **overrides)
     with torch.no_grad():
         for parameter in system.parameters():
             parameter.mul_(1.2)

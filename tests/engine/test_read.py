@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samples import draw_word
+from samples import draw_word, go_through
 
 from strhub.engine.images import find_images
 from strhub.engine.read import main, read_batch, read_images, read_words
@@ -20,14 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(capsys, *argv):
-    """Returns the exit status, the lines of stdout, and those of stderr."""
-    try:
-        main([*map(str, argv), '--device', 'cpu'])
-        status = 0
-    except SystemExit as exit_:
-        status = exit_.code or 0
-    out, err = capsys.readouterr()
-    return status, out.splitlines(), err.splitlines()
+    return go_through(capsys, main, *argv)
 
 
 # What is read

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from copy import deepcopy
 from itertools import groupby, product
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import draw_word
+from samples import draw_word, go_through
 
 from strhub.engine.evaluate import main as evaluate_main
 from strhub.engine.exported import Exported
@@ -231,7 +232,7 @@ def systems(tiny_crnn, tiny_parseq):
     small = {'max_label_length': 6, 'charset_train': 'abcABC01'}
     made = {
         'crnn': tiny_crnn,
-        'parseq': tiny_parseq,
+        'parseq': deepcopy(tiny_parseq),  # which other tests share, and it is changed here
         'trba': create_model('trba', num_fiducial=8, output_channel=32, hidden_size=16, **small),
         'vitstr': create_model('vitstr', embed_dim=48, num_heads=3, **small),
     }
@@ -367,34 +368,23 @@ def test_what_is_not_possible_is_said(tiny_crnn, tiny_parseq):
 # The doors
 
 
-def run(capsys, main, *argv):
-    """Returns the exit status, the lines of stdout, and those of stderr."""
-    try:
-        main([*map(str, argv), '--device', 'cpu'])
-        status = 0
-    except SystemExit as exit_:
-        status = exit_.code or 0
-    out, err = capsys.readouterr()
-    return status, out.splitlines(), err.splitlines()
-
-
 def test_the_doors(crnn_checkpoint, parseq_checkpoint, words, tmp_path, capsys):
     lexicon = tmp_path / 'lexicon.txt'
     lexicon.write_text('word\nDeep\n10\n')
     for checkpoint in (crnn_checkpoint, parseq_checkpoint):
         how = [checkpoint, '--top', 2, '--lexicon', lexicon, '--try_rotations', '--images', words]
-        status, out, err = run(capsys, read_main, *how, '--json')
+        status, out, err = go_through(capsys, read_main, *how, '--json')
         assert (status, err) == (0, [])
         for record in map(json.loads, out):
             assert len(record['readings']) == 2
             assert record['readings'][0] == {'text': record['text'], 'score': record['confidence']}
             assert record['text'] in ('word', 'Deep', '10')
             assert record['rotation'] in (0, 90, 180, 270)
-        assert len(run(capsys, read_main, *how)[1]) == 8
+        assert len(go_through(capsys, read_main, *how)[1]) == 8
     (words / 'notes.txt').unlink()
     (words / '1.png').write_bytes(b'no picture')
     how = [crnn_checkpoint, '--sets', words, '--num_workers', 0, '--predictions', tmp_path / 'read.jsonl']
-    status, out, err = run(capsys, evaluate_main, *how, '--lexicon', lexicon, '--try_rotations')
+    status, out, err = go_through(capsys, evaluate_main, *how, '--lexicon', lexicon, '--try_rotations')
     assert (status, err) == (0, [])
     assert any('a lexicon of 3 words (constrain), pictures turned' in line for line in out)
     texts = [json.loads(line)['text'] for line in (tmp_path / 'read.jsonl').read_text().splitlines()]
@@ -418,7 +408,7 @@ def test_the_doors(crnn_checkpoint, parseq_checkpoint, words, tmp_path, capsys):
 def test_bad_usage_is_one_sentence(crnn_checkpoint, words, capsys, argv, expected):
     (words / 'empty.txt').write_text(' \n')
     argv = [argument.format(folder=words) for argument in argv]
-    status, out, err = run(capsys, read_main, crnn_checkpoint, '--images', words, *argv)
+    status, out, err = go_through(capsys, read_main, crnn_checkpoint, '--images', words, *argv)
     assert (status, out, len(err)) == (2, [], 1)
     assert expected in err[0]
 
