@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PICTURE = 'curves.png'
 METRICS = ('val_loss', 'val_accuracy', 'val_NED')
+STATE = ('every', 'losses', 'validations', 'sum', 'count')  # kept in checkpoints
 EVERY = 10  # batches whose mean loss is a point, at first
 MOST_POINTS = 512  # of the loss; then two become one
 SAMPLES = 8  # pictures that are shown as they are read
@@ -89,17 +90,12 @@ class Curves(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         self.settle()
-        return {
-            'every': self.every,
-            'losses': self.losses,
-            'validations': self.validations,
-            'sum': float(self.sum),
-            'count': self.count,
-        }
+        self.sum = float(self.sum)
+        return {name: getattr(self, name) for name in STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        for name in STATE:  # what else a foreign checkpoint holds is not ours to set
+            setattr(self, name, state_dict[name])
 
     def draw(self, trainer: pl.Trainer) -> None:
         """Writes the picture; where that fails, training goes on."""
