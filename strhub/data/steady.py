@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from strhub.data.base import WordDataset
 from strhub.data.sampler import BatchesInTurn, EpochSampler
@@ -87,9 +88,13 @@ class SteadyLoader:
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'SIGCHLD'):
             return self._pass()
         handler = signal.getsignal(signal.SIGCHLD)
-        batches = self._pass()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
-        return batches
+        if handler is None or getattr(handler, '__module__', '') == signal_handling.__name__:  # a plain loader left it
+            handler = signal.SIG_DFL
+        signal.signal(signal.SIGCHLD, handler)
+        try:
+            return self._pass()
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
 
     def _pass(self) -> Iterator[Any]:
         try:
