@@ -6,9 +6,9 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -45,7 +45,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser that complains in one sentence and takes --data-root for --data_root."""
 
-    def __init__(self, *, description: str, examples: str, batch_size: bool = True) -> None:
+    def __init__(self, *, description: str, examples: str, without: Collection[str] = ()) -> None:
+        """`without`: names of the options below that the door does not take."""
         super().__init__(
             description=description,
             epilog=f'examples:\n{examples}',
@@ -53,19 +54,20 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.add_argument(
-            'checkpoint', help='a checkpoint file, an exported .onnx, or pretrained=NAME for published weights'
+            'checkpoint',
+            help='a checkpoint, pretrained=NAME for published weights; to read, test or serve also an exported .onnx',
         )
         self.add_argument('overrides', nargs='*', metavar='name=value', help=OVERRIDES_HELP)
-        if batch_size:
-            self.add_argument('--batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
-        self.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, mps; auto takes the fastest there is')
-        self.add_argument(
-            '--precision', choices=('32', 'bf16'), default='32', help='bf16 is faster where the device computes in it'
-        )
-        self.add_argument(
-            '--compile', action='store_true', help='the network first, which takes a minute (torch.compile)'
-        )
-        self.add_argument('--rotation', type=finite, default=0, metavar='DEGREES', help='turn each picture first')
+
+        def add(name: str, **how: Any) -> None:
+            if name not in without:
+                self.add_argument(f'--{name}', **how)
+
+        add('batch_size', type=positive, default=512, metavar='N', help='pictures in one step')
+        add('device', default='auto', help='cpu, cuda, cuda:1, mps; auto takes the fastest there is')
+        add('precision', choices=('32', 'bf16'), default='32', help='bf16 is faster where the device computes in it')
+        add('compile', action='store_true', help='the network first, which takes a minute (torch.compile)')
+        add('rotation', type=finite, default=0, metavar='DEGREES', help='turn each picture first')
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parses `argv` (default: the command line); `.overrides` are those of the model, wherever they stood."""

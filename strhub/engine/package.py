@@ -105,6 +105,7 @@ def _parser() -> Parser:
         description='Writes a folder with model.safetensors, config.json and a model card, which loads as a checkpoint '
         'does and can be pushed to a hub as it is.',
         examples=EXAMPLES,
+        without=('compile', 'rotation'),
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the folder to make')
     parser.add_argument('--set', nargs='+', metavar='PATH', help='test it first on these, as strhub test --sets does')
@@ -127,8 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.set:
         from strhub.engine.evaluate import main as test
 
-        how = ('batch_size', 'device', 'precision', 'rotation')
-        options = [f'--{name}={getattr(arguments, name)}' for name in how]
+        options = [f'--{name}={getattr(arguments, name)}' for name in ('batch_size', 'device', 'precision')]
         test([arguments.checkpoint, *arguments.overrides, *options, '--sets', *arguments.set])
     results = find_results(arguments.checkpoint, arguments.overrides)
     if not results:

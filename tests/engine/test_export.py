@@ -1,6 +1,7 @@
 """Exported files: they read as the checkpoint, say what they are, and are not there if they differ."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_a_file_that_differs_is_not_left(
     [
         (['--int8'], 'torchscript', '--int8 is for --format onnx'),
         (['--set', 'words'], 'torchscript', '--set goes with --int8 or --fp16'),
-        (['--compile'], 'torchscript', 'leave out --precision'),
+        (['--compile'], 'torchscript', 'unrecognized arguments: --compile'),
         (['--out', 'model.onnx'], 'torchscript', 'a file of torchscript ends in .pt'),
         (['--images', 'nowhere'], 'torchscript', 'no picture was found in nowhere'),
         (['--format', 'tflite'], 'torchscript', 'invalid choice'),
@@ -192,6 +193,13 @@ def test_bad_input_is_one_sentence(
     error = capsys.readouterr().err
     assert expected in error
     assert len(error.splitlines()) == 1
+
+
+def test_help_has_only_what_is_taken(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(['--help'])
+    options = set(re.findall(r'^  (--\w+)', capsys.readouterr().out, re.MULTILINE))
+    assert options == {'--format', '--out', '--overwrite', '--images', '--int8', '--fp16', '--set'}
 
 
 def test_a_file_that_is_there_stays(export: Export, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

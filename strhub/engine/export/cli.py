@@ -39,7 +39,7 @@ def _parser() -> Parser:
         description='Writes a network as a file that reads without it, and tries that file: all texts must be the '
         f'same, and logits within {TOLERANCE:g}. Exit status: 0 they are, 1 they are not and no file is left.',
         examples=EXAMPLES,
-        batch_size=False,
+        without=('batch_size', 'device', 'precision', 'compile', 'rotation'),  # it is exported as it is
     )
     parser.add_argument('--format', choices=SUFFIXES, required=True, help='the runtime')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help=', '.join(SUFFIXES.values()))
@@ -64,13 +64,6 @@ def _check(parser: Parser, arguments: Namespace) -> None:
         parser.error(f'--int8 is for --format onnx, not {arguments.format}')
     if arguments.set and not (arguments.int8 or arguments.fp16):
         parser.error('--set goes with --int8 or --fp16: a file of full precision has the accuracy of the checkpoint')
-    if (
-        arguments.precision != '32'
-        or arguments.compile
-        or arguments.rotation
-        or arguments.device not in ('auto', 'cpu')
-    ):
-        parser.error('a network is exported as it is: leave out --precision, --compile, --rotation and --device')
     if is_exported(arguments.checkpoint):
         raise ValueError(f'{arguments.checkpoint} is exported already: give the checkpoint it was made of')
     if out.suffix.lower() != suffix:

@@ -37,7 +37,7 @@ def _parser() -> Parser:
     parser = Parser(
         description='Serves a model: POST /read, GET /health, /metrics, and /docs, which tells more.',
         examples=EXAMPLES,
-        batch_size=False,
+        without=('batch_size',),
     )
     add = parser.add_argument
     add('--host', default='127.0.0.1', help='address to listen on; 0.0.0.0: all of this machine')
