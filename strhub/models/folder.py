@@ -50,6 +50,7 @@ def save_folder(
 
     Raises:
         FileExistsError: see `check_target`.
+        OSError: no folder can be made there.
         ValueError: a weight that float16 has no number for.
     """
     folder = Path(folder)
@@ -62,7 +63,11 @@ def save_folder(
         check_target(folder, overwrite=overwrite)
     for rest in (partial, old):
         shutil.rmtree(rest, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f'{folder} cannot be made ({reason}): give another name') from None
     try:
         metadata = {'format': 'pt', 'hparams': json.dumps(hparams)}  # so that the file is enough by itself
         save_file(tensors, str(partial / WEIGHTS), metadata=metadata)

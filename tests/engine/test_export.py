@@ -180,15 +180,20 @@ def test_a_file_that_differs_is_not_left(
         (['--set', 'words'], 'torchscript', '--set goes with --int8 or --fp16'),
         (['--compile'], 'torchscript', 'unrecognized arguments: --compile'),
         (['--out', 'model.onnx'], 'torchscript', 'a file of torchscript ends in .pt'),
+        (['--out', '{here}/crnn.pt/deep.pt'], 'torchscript', 'crnn.pt is no folder'),
+        (['--out', '{here}/folder.pt'], 'torchscript', 'folder.pt is a folder'),
+        (['--out', '/proc/crnn.pt'], 'torchscript', '/proc/crnn.pt cannot be written'),
         (['--images', 'nowhere'], 'torchscript', 'no picture was found in nowhere'),
         (['--format', 'tflite'], 'torchscript', 'invalid choice'),
     ],
 )
 def test_bad_input_is_one_sentence(
-    words: list[str], kind: str, expected: str, export: Export, capsys: pytest.CaptureFixture
+    words: list[str], kind: str, expected: str, export: Export, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    (tmp_path / 'crnn.pt').touch()
+    (tmp_path / 'folder.pt').mkdir()
     with pytest.raises(SystemExit) as stopped:
-        export(*words, kind=kind)
+        export(*(word.format(here=tmp_path) for word in words), kind=kind)
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert expected in error

@@ -222,3 +222,9 @@ def test_bad_usage_is_one_sentence(crnn_checkpoint, tmp_path, capsys):
         status, out, err = run(capsys, *argv)
         assert (status, out, err.count('\n')) == (2, '', 1)
     assert not (tmp_path / 'x').exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named_as_it_was_given(crnn_checkpoint, tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    status, _, err = run(capsys, crnn_checkpoint, '--out', tmp_path / 'file' / 'model')
+    assert (status, err.splitlines()[-1].startswith(f'error: {tmp_path}/file/model cannot be made')) == (2, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -68,23 +67,33 @@ def _check(parser: Parser, arguments: Namespace) -> None:
         raise ValueError(f'{arguments.checkpoint} is exported already: give the checkpoint it was made of')
     if out.suffix.lower() != suffix:
         raise ValueError(f'--out is {out}, but a file of {arguments.format} ends in {suffix}')
-    if out.is_dir():
-        raise IsADirectoryError(f'--out is {out}, which is a folder: give a file that ends in {suffix}')
     written = [out, out.with_suffix('.bin')] if arguments.format == 'openvino' else [out]
     for file in written:
+        if file.is_dir():
+            raise IsADirectoryError(f'{file} is a folder, where a file is to be written: give another --out')
         if file.exists() and not arguments.overwrite:
             raise FileExistsError(f'{file} is there already: --overwrite replaces it')
     for package in NEEDED[arguments.format]:
         import_module(package)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(out.parent, os.W_OK):
-        raise PermissionError(f'{out.parent} cannot be written to: give another --out')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _beside(out).cleanup()
+    except FileExistsError:
+        raise NotADirectoryError(f'{out.parent} is no folder: give another --out') from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f'{out} cannot be written ({reason}): give another --out') from None
+
+
+def _beside(out: Path) -> TemporaryDirectory[str]:
+    """For what is written until it has been tried."""
+    return TemporaryDirectory(dir=out.parent, prefix='.strhub-export-')
 
 
 def export(system: Recogniser, arguments: Namespace) -> bool:
     """Writes beside, tries the file, renames; False if it does not read as the system does."""
     out, rounded = arguments.out, arguments.int8 or arguments.fp16
-    with TemporaryDirectory(dir=out.parent, prefix=f'.{out.name}.') as folder:
+    with _beside(out) as folder:
         path = Path(folder) / out.name
         _say(f'writing {system.hparams["name"]} for {arguments.format}; this may take a minute')
         write(deepcopy(system), path, arguments.format, fp16=arguments.fp16, int8=arguments.int8)
