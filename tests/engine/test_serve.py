@@ -196,6 +196,8 @@ def endless(total: int) -> Iterator[bytes]:
         ({'json': {'images': []}}, 415, 'application/json is not accepted'),
         ({'data': {'images': 'x'}}, 415, 'application/x-www-form-urlencoded is not accepted'),
         ({'files': [('photo', b'x')]}, 422, "a field 'photo'"),
+        ({'content': encoded(WORDS[0]), 'params': {'topk': '3'}}, 422, "a parameter 'topk', and takes none"),
+        ({'content': encoded(WORDS[0]), 'params': {'': '3'}}, 422, "a parameter '', and takes none"),
         ({'content': b''}, 422, 'the body is empty'),
         ({'content': b'--x--\r\n', 'headers': {'Content-Type': 'multipart/form-data; boundary=x'}}, 422, 'no picture'),
         ({'content': b'--x\r\n', 'headers': {'Content-Type': 'multipart/form-data; boundary=x'}}, 422, 'its end'),
@@ -408,15 +410,22 @@ def test_closing_answers_what_was_accepted() -> None:
 # The door
 
 
-def test_a_service_that_is_told_to_end_answers_first(crnn_checkpoint: Path) -> None:
+def test_a_service_that_is_told_to_end_answers_first(crnn_checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, '-m', 'strhub', 'serve', str(crnn_checkpoint), '--port', '0', '--device', 'cpu']
     body = encoded(WORDS[0])
     head = f'POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n'.encode()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+    with (
+        (tmp_path / 'log').open('w') as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=Path(__file__).parents[2]
+        ) as process,
+    ):
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith('crnn on cpu reads at http://127.0.0.1:')
         port = int(line.split('127.0.0.1:')[1].split('/')[0])
+        damaged = {'content': b'hello', 'headers': {'Content-Type': 'multipart/form-data; boundary=x'}}
+        assert httpx.post(f'http://127.0.0.1:{port}/read', **damaged).status_code == 422
         with socket.create_connection(('127.0.0.1', port), timeout=30) as connection:
             connection.sendall(head + body[:100])
             until(lambda: b'strhub_held_bytes 100' in httpx.get(f'http://127.0.0.1:{port}/metrics').content)
@@ -429,6 +438,7 @@ def test_a_service_that_is_told_to_end_answers_first(crnn_checkpoint: Path) -> N
         assert status == b'HTTP/1.1 200 OK'
         assert json.loads(answer.rpartition(b'\r\n\r\n')[2])['readings'][0]['characters']
         assert process.wait(30) == 0
+    assert 'boundary' not in (tmp_path / 'log').read_text(), 'the client was told of it'
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     408: {'model': Refusal, 'description': 'the body took too long to arrive'},
     413: {'model': Refusal, 'description': 'too many bytes or pictures'},
     415: {'model': Refusal, 'description': 'neither a form nor a picture'},
-    422: {'model': Answers | Refusal, 'description': 'a damaged form, or no picture could be read'},
+    422: {'model': Answers | Refusal, 'description': 'a damaged form, parameters, or no picture could be read'},
     500: {'model': Refusal, 'description': 'the model failed; the log tells why'},
     503: {'model': Refusal, 'description': 'the queue is full; Retry-After tells when to try again'},
 }

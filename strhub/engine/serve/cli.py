@@ -29,8 +29,6 @@ then
 CONNECTIONS = 1024  # at a time; each takes a file descriptor, of which a process often has 1024 … 4096
 FAREWELL = 60  # seconds for what was accepted before the service was told to end
 
-logger = logging.getLogger(__name__)
-
 
 def _parser() -> Parser:
     limits = Limits()
@@ -71,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if arguments.max_wait_ms < 0:
         raise ValueError(f'--max_wait_ms is {arguments.max_wait_ms:g}: give 0 or more')
+    logging.getLogger('python_multipart').setLevel(logging.ERROR)  # who sent a damaged form is told of it
     # Until the server catches it: end at once. After it has ended in good order: nothing is left to be done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with listen(arguments.host, arguments.port) as listener:

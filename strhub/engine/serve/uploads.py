@@ -55,12 +55,14 @@ class Inbox:
         """The pictures of a request, which count in the room as long as the context lasts.
 
         Raises:
-            RefusedError: the body is too large or too slow, is no form of pictures and no picture, or there is no room.
+            RefusedError: the body is too large or too slow, is no form of pictures and no picture, or there is no room;
+                or the address has parameters.
         """
         held = 0
         stream = request.stream()
         try:
             try:
+                _check_query(request)
                 self._check_length(request)
                 form = _collector(request, self.limits)
                 with anyio.fail_after(PATIENCE):
@@ -106,6 +108,16 @@ class Inbox:
                         return
         except ClientDisconnect:
             return
+
+
+def _check_query(request: Request) -> None:
+    if request.query_params:
+        name = next(iter(request.query_params))
+        raise RefusedError(
+            422,
+            f'the address has a parameter {name[:50]!r}, and takes none: send pictures alone; how they are read was '
+            'said when the service was started',
+        )
 
 
 class _Raw:
