@@ -325,7 +325,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error('--new and --available belong to the benchmark, which --sets replaces')
     if arguments.against and not arguments.report:
         parser.error('--against goes into the page of --report, which says where to write it')
-    folder = ready(arguments.report, '--report') if arguments.report else None
     writer = PredictionWriter(arguments.predictions) if arguments.predictions else None
     device = pick_device(arguments.device)
     groups, paths, notes = _choose(arguments)
@@ -339,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options is not None:
         notes.append(f'read with {options}')
         turn(loaders, system.hparams['img_size'], options, rotation=arguments.rotation)
+    folder = ready(arguments.report, '--report') if arguments.report else None
     name = system.hparams['name']
     header = f'{arguments.checkpoint} ({name}), judged in {len(charset)} characters: {charset}'
     say(header)

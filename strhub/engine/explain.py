@@ -14,10 +14,11 @@ from torch import Tensor
 
 from strhub.data.picture import UnreadablePictureError
 from strhub.data.planes import turned
+from strhub.data.summary import counted
 from strhub.data.transforms import get_transform
 from strhub.engine.attention import Sight, check_sighted, look
 from strhub.engine.images import load_batches, open_named
-from strhub.engine.report.markup import escaped, page, percent
+from strhub.engine.report.markup import escaped, page, percent, ready
 from strhub.engine.report.word import draw
 from strhub.engine.results import write
 from strhub.models.reader import Recogniser
@@ -43,10 +44,16 @@ FRAMES = (
 
 
 def explain_paths(
-    system: Recogniser, paths: Iterable[Path], folder: Path, *, batch_size: int, top_k: int = 0, rotation: float = 0
+    system: Recogniser, paths: Iterable[Path], target: str, *, batch_size: int, top_k: int = 0, rotation: float = 0
 ) -> Iterator[tuple[Path, Reading | UnreadablePictureError]]:
-    """As `read_paths`; beside, what was seen goes into `folder`, which `report.markup.ready` has made."""
+    """As `read_paths`; beside, what was seen goes into the folder `target`, which is made.
+
+    Raises:
+        ValueError: the model does not tell what it sees.
+        OSError: the folder cannot be made or written to.
+    """
     check_sighted(system)
+    folder = ready(target, '--explain')
     transform = get_transform(system.hparams['img_size'], rotation=rotation)
     records: list[dict[str, Any]] = []
     try:
@@ -95,10 +102,11 @@ def _page(system: Recogniser, records: list[dict[str, Any]]) -> str:
         how = FRAMES
     elif name == 'vitstr':
         how = LAST_BLOCK
-    count = f'{len(records)} picture{"" if len(records) == 1 else "s"}'
+    unread = sum('error' in record for record in records)
+    failed = f', {unread} could not be read' if unread else ''
     return page(
         'explain.html',
-        title=f'{count} read by {escaped(name)}',
+        title=f'{counted(len(records) - unread, "picture")} read by {escaped(name)}{failed}',
         how=f'{how} {BOXES} has the boxes in pixels.',
         figures='\n'.join(map(_figure, records)),
     )

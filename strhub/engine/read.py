@@ -128,7 +128,6 @@ def _parser() -> Parser:
 @door
 def main(argv: Sequence[str] | None = None) -> None:
     from strhub.engine.explain import explain_paths  # which reads, too
-    from strhub.engine.report.markup import ready
 
     parser = _parser()
     arguments = parser.parse(argv)
@@ -138,13 +137,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options is not None and options.searches and arguments.topk:
         parser.error('--topk tells of the places of the plain reading: a search gives whole readings, with --top')
     paths = find_some(arguments.images)
-    folder = ready(arguments.explain, '--explain') if arguments.explain else None
     system = load_system(arguments, device=pick_device(arguments.device))
     total = failed = 0
     how = {'batch_size': arguments.batch_size, 'top_k': arguments.topk, 'rotation': arguments.rotation}
-    readings = (
-        explain_paths(system, paths, folder, **how) if folder else read_paths(system, paths, **how, options=options)
-    )
+    if arguments.explain:
+        readings = explain_paths(system, paths, arguments.explain, **how)
+    else:
+        readings = read_paths(system, paths, **how, options=options)
     for path, reading in readings:
         total += 1
         if isinstance(reading, Reading):

@@ -216,6 +216,7 @@ def test_the_pages_of_pictures(crnn_checkpoint: Path, words: Path, tmp_path: Pat
             assert 0 <= character['frames'][0] <= character['frames'][1] < 33
     page = (folder / 'index.html').read_text('utf-8')
     assert page.count('<figure>') == 8
+    assert '<h1>7 pictures read by crnn, 1 could not be read</h1>' in page
     assert '<img src=x' not in page
     assert 'onerror=alert(1)&gt;&amp;' in page
 
@@ -243,6 +244,12 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
         status, out, err = run(capsys, crnn_checkpoint, '--images', words, '--explain', folder)
         assert (status, out, len(err)) == (2, [], 1)
         assert err[0].startswith(f'error: --explain {folder} ')
+
+
+def test_without_a_model_no_folder_is_made(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / 'explained'
+    assert run(capsys, words / 'notes.txt', '--images', words, '--explain', folder)[0] == 2
+    assert not folder.exists()
 
 
 def test_a_network_that_does_not_tell_is_refused() -> None:

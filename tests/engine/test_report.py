@@ -284,3 +284,4 @@ def test_bad_usage_is_one_sentence(
     errors = [line for line in err.splitlines() if line.startswith('error: ')]
     assert (status, len(errors)) == (2, 1)
     assert expected.format(**places) in errors[0]
+    assert not places['folder'].exists()
