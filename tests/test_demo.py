@@ -16,6 +16,7 @@ from operator import eq
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -100,6 +101,26 @@ def test_a_picture_is_read_as_by_read_images(address: str, systems: dict[str, Ba
     with pytest.raises(AppError, match='nothing is left of the picture'):
         client.predict(handle_file(word), '0.5 0 0.5 1', 'b/crnn.ckpt', page.IN_TURN, 0, api_name='/read')
     assert client.predict(None, '', 'b/crnn.ckpt', page.IN_TURN, 0, api_name='/read') == ('', '', '')
+
+
+def test_uploads_are_deleted_when_they_are_old(
+    models: Models, word: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
+    monkeypatch.setattr(page, 'CLEANING', 0.1)
+    monkeypatch.setattr(page, 'KEPT', 0.1)
+    blocks = page.make_page(models, [str(word)])
+    address = page.launch(blocks, host='127.0.0.1', port=None)
+    try:
+        answer = httpx.post(f'{address}gradio_api/upload', files={'files': ('mine.png', word.read_bytes())})
+        assert answer.json()[0].startswith(str(tmp_path))
+        deadline = time.monotonic() + 20
+        while any(tmp_path.rglob('mine.png')):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert any(tmp_path.rglob('word.png')), 'the examples stay'
+    finally:
+        blocks.close()
 
 
 def test_a_port_that_is_taken_is_one_sentence(address: str, models: Models, word: Path) -> None:

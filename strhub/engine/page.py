@@ -21,6 +21,7 @@ from strhub.engine.errors import is_known, sentence
 from strhub.engine.trial import MOST_REFINEMENTS, Decoding, Models, picture, summary, table
 
 MAX_FILE = '20mb'
+CLEANING, KEPT = 3600, 86400  # seconds: uploads are looked through so often, and deleted when so old, or at the end
 IN_TURN, AT_ONCE = 'character by character (AR)', 'all at once (NAR)'
 
 HINT = 'A picture holds **one word**: drop or paste one, or take an example. Drag over it to crop it.'
@@ -63,7 +64,7 @@ def make_page(models: Models, examples: Sequence[str]) -> gr.Blocks:
 
     first = models.names[0]
     start, steps, is_free = way_of(models, first)
-    with gr.Blocks(title='strhub', analytics_enabled=False) as page:
+    with gr.Blocks(title='strhub', analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
         gr.Markdown('# strhub\n' + HINT)
         given = gr.Image(
             type='pil',
