@@ -38,9 +38,9 @@ def summarise(sets: Sequence[WordDataset], *, sizes: int = 10_000) -> Iterator[s
     width = max(map(len, roots))
     for root, dataset in zip(roots, sets, strict=True):
         left_out = f', left out: {tally(dataset.dropped)}' if dataset.dropped else ''
-        yield f'{root:<{width}} {len(dataset):>9} words{left_out}'
+        yield f'{root:<{width}} {summary.counted(len(dataset), "word", width=9)}{left_out}'
     if len(sets) > 1:
-        yield f'{"all":<{width}} {sum(map(len, sets)):>9} words'
+        yield f'{"all":<{width}} {summary.counted(sum(map(len, sets)), "word", width=9)}'
 
     lengths: Counter[int] = Counter()
     outside: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from strhub.data.base import WordDataset
 from strhub.data.dataset import TreeDataset, items_of
 from strhub.data.labels import tally
 from strhub.data.sampler import permuted
+from strhub.data.summary import counted
 
 if TYPE_CHECKING:
     from strhub.data.synth import RenderedDataset
@@ -133,7 +134,7 @@ class MixtureDataset(Dataset):
         times = words / len(part)
         plain = f'{times:.0f}' if times >= 10 else np.format_float_positional(times, 2, fractional=False, trim='-')
         return (
-            f'{len(part)} words, {float(share):.1%} of all words, each {plain} times in an epoch, '
+            f'{counted(len(part), "word")}, {float(share):.1%} of all words, each {plain} times in an epoch, '
             f'left out: {tally(part.dropped) or "none"}'
         )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BAR = 40  # characters of the longest bar
 MAX_LISTED = 40  # characters
 # What counts are of, as a reason for leaving something out begins: `empty label`, `line without a tab`.
-BEGINNING = re.compile(r'((?:broken |empty )?)(\w*)(.*)', re.DOTALL)
+BEGINNING = re.compile(r'((?:broken |different |empty )?)(\w*)(.*)', re.DOTALL)
 NOUNS = (
     'file',
     'label',
@@ -32,11 +32,11 @@ NOUNS = (
 PLURALS = {noun: f'{noun}s' for noun in NOUNS} | {'box': 'boxes', 'entry': 'entries'}
 
 
-def counted(count: int, what: str) -> str:
+def counted(count: int, what: str, *, width: int = 0) -> str:
     """`1 label missing`, `2 labels missing`: the noun that `what` may begin with in its number."""
     if count != 1:
         what = BEGINNING.sub(lambda found: found[1] + PLURALS.get(found[2], found[2]) + found[3], what, count=1)
-    return f'{count} {what}'
+    return f'{count:>{width}} {what}'
 
 
 def bars(counts: Counter[int]) -> Iterator[str]:
@@ -57,7 +57,7 @@ def sizes(known: np.ndarray, unreadable: int) -> Iterator[str]:
     if len(known):
         from numpy import median  # here, for `strhub convert --list` does not wait for it
 
-        yield f'\nsizes of {len(known)} pictures    smallest   median  largest'
+        yield f'\n{"sizes of " + counted(len(known), "picture"):<24} smallest   median  largest'
         rows = {'width': known[:, 0], 'height': known[:, 1], 'width / height': known[:, 0] / known[:, 1]}
         for name, values in rows.items():
             yield f'  {name:<22} {values.min():>8.4g} {median(values):>8.4g} {values.max():>8.4g}'

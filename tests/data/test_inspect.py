@@ -38,7 +38,7 @@ def test_the_rules_can_be_chosen(tmp_path, make_folder, capsys):
     root = make_folder(tmp_path / 'set', ['中文', 'Ab'])
     main([str(root), '--charset', '中文', '--no-normalize_unicode', '--sheet', str(tmp_path / 'a.png')])
     report = capsys.readouterr().out
-    assert '1 words' in report
+    assert ' 1 word, left out: ' in report
     assert 'A  U+0041' in report
 
 

@@ -293,7 +293,8 @@ def test_stats_count_what_is_stored(tmp_path, make_lmdb, make_folder, capsys):
     report = capsys.readouterr().out
     for line in (
         '4 words',
-        '1 more: label not UTF-8',
+        'and 1 label not UTF-8',
+        '3 different labels, 1 of them several times',
         '    3         2 ####',
         'é  U+00E9         1',
         'sizes of 3 pictures',

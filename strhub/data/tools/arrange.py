@@ -11,6 +11,7 @@ import numpy as np
 from strhub.data.convert.base import Skipped
 from strhub.data.convert.report import Report
 from strhub.data.lmdb import LmdbWriter
+from strhub.data.summary import counted
 from strhub.data.tools.likeness import label_hash
 from strhub.data.tools.records import Words, check_targets, write
 
@@ -74,7 +75,9 @@ def split(
 def _draw(labels: np.ndarray, count: int, *, seed: int, together: bool) -> list[bool]:
     """Which words go to the second set."""
     if not 0 < count < len(labels):
-        raise ValueError(f'of {len(labels)} words {count} are asked for: give a number that leaves words for both sets')
+        raise ValueError(
+            f'of {counted(len(labels), "word")} {count} are asked for: give a number that leaves words for both sets'
+        )
     rng = np.random.default_rng(seed)
     if together:
         _, groups, sizes = np.unique(labels, return_inverse=True, return_counts=True)

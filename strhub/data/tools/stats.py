@@ -86,12 +86,12 @@ class Stats:
 
     def lines(self) -> Iterator[str]:
         """The report for people."""
-        yield f'{self.words} words, {self.bytes / 1e6:.1f} MB of pictures'
+        yield f'{summary.counted(self.words, "word")}, {self.bytes / 1e6:.1f} MB of pictures'
         for reason, count in self.faults.most_common():
-            yield f'  {count} more: {reason}'
+            yield f'  and {summary.counted(count, reason)}'
         yield 'formats: ' + (', '.join(f'{name} {count}' for name, count in self.formats.most_common()) or 'none')
         several = sum(count > 1 for count in self.labels.values())
-        yield f'{len(self.labels)} different labels, {several} of them several times'
+        yield f'{summary.counted(len(self.labels), "different label")}, {several} of them several times'
         for label, count in self.labels.most_common(MOST_LABELS):
             yield f'  {count:>9} {label!r}'
         yield '\nlength of the labels'

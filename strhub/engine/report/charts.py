@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from strhub.data.summary import counted
 from strhub.engine.report.figures import NOTHING, Share, calibration_error
 from strhub.engine.report.markup import escaped, percent, shown
 
@@ -32,7 +33,8 @@ def length_chart(sides: Sequence[Mapping[int, Share]]) -> str:
             tall = share.accuracy * height
             body.append(
                 f'<rect x="{x:.1f}" y="{top + height - tall:.1f}" width="{across - 1:.1f}" height="{tall:.1f}" '
-                f'fill="{COLOURS[number]}"><title>{share.right} of {share.count} words of {_name(length)} characters: '
+                f'fill="{COLOURS[number]}"><title>'
+                f'{share.right} of {counted(share.count, "word")} of {_name(length)} characters: '
                 f'{percent(share.accuracy)}</title></rect>'
             )
         body.append(_label(middle, top + height + 15, _name(length)))
@@ -80,7 +82,7 @@ def calibration_chart(sides: Sequence[Sequence[Share]]) -> str:
             radius = 2.5 + 9 * (share.count / total) ** 0.5
             body.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{COLOURS[number]}" fill-opacity=".45">'
-                f'<title>{share.count} words, confidence {percent(share.mean_confidence)}, '
+                f'<title>{counted(share.count, "word")}, confidence {percent(share.mean_confidence)}, '
                 f'right {percent(share.accuracy)}</title></circle>'
             )
         body.append(

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from math import isfinite
 
+from strhub.data.summary import counted
 from strhub.engine.commandline import finite, positive
 from strhub.engine.search.lexicon import Lexicon
 
@@ -49,7 +50,7 @@ class ReadingOptions:
         parts = [f'beam {self.beam}'] * (self.beam > 1) + [f'top {self.top}'] * (self.top > 0)
         if self.lexicon is not None:
             bonus = f' by {self.lexicon_bonus:g}' if self.lexicon_mode == 'rerank' else ''
-            parts.append(f'a lexicon of {len(self.lexicon.words)} words ({self.lexicon_mode}{bonus})')
+            parts.append(f'a lexicon of {counted(len(self.lexicon.words), "word")} ({self.lexicon_mode}{bonus})')
         if self.rotations:
             parts.append(f'pictures turned by {", ".join(f"{one:g}" for one in self.rotations)} degrees')
         return ', '.join(parts) or 'nothing'

@@ -11,6 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from strhub.data.summary import counted
 from strhub.engine.serve.batching import FullError, Room
 
 FIELD = 'images'
@@ -178,7 +179,9 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self._uploads) == self._limits.max_images:
-            raise RefusedError(413, f'the form has more than {self._limits.max_images} pictures: send fewer at a time')
+            raise RefusedError(
+                413, f'the form has more than {counted(self._limits.max_images, "picture")}: send fewer at a time'
+            )
         self._headers = {}
 
     def _end_header(self) -> None:
