@@ -41,6 +41,16 @@ def test_a_label_file_and_a_tree_are_sources_too(tmp_path, make_folder):
     assert [label for _, label in records(tmp_path / 'file')] == ['two', 'three']
 
 
+@pytest.mark.parametrize('target', ['src', 'src/lmdb', 'link/lmdb'])
+def test_a_set_that_is_searched_does_not_get_its_lmdb_in_it(tmp_path, make_folder, target):
+    source = make_folder(tmp_path / 'src', ['one'])
+    (tmp_path / 'link').symlink_to(source)
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(ValueError, match='where it would be taken for a part of the set: give another DST'):
+        main(['folder', str(source), str(tmp_path / target)])
+    assert sorted(tmp_path.rglob('*')) == before
+
+
 def test_what_is_skipped_is_counted_by_reason_and_named(tmp_path, make_folder, capsys):
     source = make_folder(tmp_path / 'src', [f'w{i}' for i in range(8)], broken=[2])
     (source / 'images' / '3.png').unlink()
@@ -86,8 +96,8 @@ def test_an_existing_target_is_replaced_only_when_asked(tmp_path, make_folder):
         main(['folder', str(source), str(target)])
     main(['folder', str(source), str(target), '--overwrite'])
     with pytest.raises(FileExistsError, match='not an LMDB'):
-        main(['folder', str(source), str(source), '--overwrite'])
-    assert (source / 'labels.tsv').is_file()
+        main(['folder', str(source), str(make_folder(tmp_path / 'other', ['old'])), '--overwrite'])
+    assert (tmp_path / 'other' / 'labels.tsv').is_file()
 
 
 def test_nothing_usable_makes_nothing(tmp_path, make_folder):

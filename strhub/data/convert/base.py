@@ -97,6 +97,7 @@ class SetInfo:
         counts: how many pictures and words to expect, by the set's own word.
         words: their number, for the progress bar; None if it is not known or depends on the options.
         example: what to add after `strhub convert NAME`.
+        searched: all of SRC is searched for words, so that DST must not be in it.
     """
 
     convert: Converter
@@ -110,3 +111,4 @@ class SetInfo:
     words: int | None = None
     options: tuple[Option, ...] = ()
     example: str = 'SRC DST'
+    searched: bool = False

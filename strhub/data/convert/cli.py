@@ -143,16 +143,19 @@ def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < least:
             raise ValueError(f'--{name} is {getattr(arguments, name)}: give at least {least}')
     check_charset(arguments.charset)
+    source, target = arguments.source, arguments.target
+    if info.searched and target.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f'{target} is in {source}, where it would be taken for a part of the set: give another DST')
     rules = Rules(**{field.name: getattr(arguments, field.name) for field in fields(Rules)})
     options = {option.name: getattr(arguments, option.name) for option in info.options}
-    words = info.convert(arguments.source, **options)
+    words = info.convert(source, **options)
     try:
         with word_bar(info.words) as progress:
             report = write_words(
                 words,
-                arguments.target,
+                target,
                 rules=rules,
-                settings={'set': arguments.set, 'source': str(arguments.source), **options},
+                settings={'set': arguments.set, 'source': str(source), **options},
                 overwrite=arguments.overwrite,
                 workers=arguments.workers,
                 progress=progress,
@@ -160,4 +163,4 @@ def convert(info: SetInfo, arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print('\nwhat is done is kept: the same command goes on from there', file=sys.stderr)
         raise
-    say(f'{plain(arguments.target)}: {report}')
+    say(f'{plain(target)}: {report}')

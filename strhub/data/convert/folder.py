@@ -41,5 +41,6 @@ SRC/labels.tsv     picture<TAB>label
 all UTF-8, with pictures relative to the folder of the file and below it""",
         language='any',
         example='IC13/labels_857.tsv data/test/IC13_857 --min_size 8',
+        searched=True,
     )
 }

@@ -78,5 +78,6 @@ SRC/full_images/art_curve/…""",
             ),
         ),
         example='Union14M-L data/train/real/Union14M --part train',
+        searched=True,
     ),
 }
