@@ -49,11 +49,17 @@ def exported(parseq_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.fixture(scope='module')
+def calm_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its logits do not hang on the last bit of a picture, as those of `tiny_crnn` do."""
+    return save_checkpoint(small('crnn'), tmp_path_factory.mktemp('export') / 'crnn.ckpt')
+
+
 @pytest.fixture
-def export(crnn_checkpoint: Path, tmp_path: Path) -> Export:
+def export(calm_checkpoint: Path, tmp_path: Path) -> Export:
     def run(*words: str, kind: str = 'torchscript') -> Path:
         out = tmp_path / f'out/crnn{SUFFIXES[kind]}'
-        cli.main([str(crnn_checkpoint), '--format', kind, '--out', str(out), *words])
+        cli.main([str(calm_checkpoint), '--format', kind, '--out', str(out), *words])
         return out
 
     return run
@@ -134,13 +140,13 @@ def test_rounding_is_reported(tiny_parseq: BaseSystem, exported: Path, tmp_path:
     assert 'of 2 texts changed; accuracy 0.00 % before, 0.00 % after' in line
 
 
-def test_torchscript_has_its_description(export: Export, tiny_crnn: BaseSystem, capsys: pytest.CaptureFixture) -> None:
+def test_torchscript_has_its_description(export: Export, capsys: pytest.CaptureFixture) -> None:
     out = export()
     assert '40 texts are those of the checkpoint' in capsys.readouterr().out
     extra = {KEY: ''}
     torch.jit.load(out, _extra_files=extra)
     assert Description.from_json(extra[KEY]).decoding == 'ctc'
-    agree(tiny_crnn, out, 'torchscript')
+    agree(small('crnn'), out, 'torchscript')
 
 
 def test_own_pictures_are_compared(export: Export, words: Path, capsys: pytest.CaptureFixture) -> None:
