@@ -21,6 +21,7 @@ from strhub.data.labels import tally
 from strhub.data.module import SceneTextDataModule
 from strhub.data.picture import UnreadablePictureError
 from strhub.data.steady import SteadyLoader
+from strhub.data.summary import counted
 from strhub.engine.commandline import (
     Parser,
     default_workers,
@@ -192,7 +193,7 @@ def left_out(loaders: Mapping[str, SteadyLoader]) -> Iterator[str]:
             yield f'{name}: left out {tally(dataset.dropped)}'
         if names := dataset.unreadable:
             shown = ', '.join(names[:SHOWN]) + (' …' if len(names) > SHOWN else '')
-            yield f'{name}: {len(names)} cannot be read and count as wrong: {shown}'
+            yield f'{name}: {counted(len(names), "picture")} could not be read, counted as wrong: {shown}'
 
 
 # A report

@@ -238,7 +238,7 @@ def test_corrupt_pictures_count_as_wrong_and_are_named(checkpoint, right, capsys
     assert status == 0
     (rows,) = rows_of(out)
     assert (rows[0]['# samples'], rows[0]['Accuracy']) == ('4', '50.00')
-    assert '2 cannot be read and count as wrong' in out
+    assert '2 pictures could not be read, counted as wrong' in out
     records = [json.loads(line) for line in (right / 'p.jsonl').read_text().splitlines()]
     assert [record['correct'] for record in records] == [True, False, True, False]
     assert records[1]['prediction'] == ''
