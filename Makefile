@@ -9,10 +9,10 @@ COMPILE = $(or $(UV),.tools/bin/uv) pip compile --quiet --universal --python-ver
 ACCELERATOR := ^(nvidia-|cuda-|triton)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types format env reqs clean-reqs clean
+.PHONY: help demo test slow lint types format train-weights env reqs clean-reqs clean
 
 help: ## list the targets
-	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 demo: env ## render words, train a small recogniser (about 10 minutes on two cores), test it, read pictures (IMAGES="a.jpg b/")
 	$(VENV)/bin/strhub quickstart --images demo_images $(IMAGES)
@@ -33,6 +33,9 @@ types: env ## check types
 format: env ## put every file into the house style
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+train-weights: env ## make the weights in strhub/weights anew (about 90 minutes on two cores; ../shared/data for real words)
+	$(VENV)/bin/python scripts/train_weights.py
 
 env: $(VENV)/.ready ## make .venv and install strhub in it, with the registry's ordinary torch
 

@@ -1,6 +1,6 @@
 """torch.hub entry points: `torch.hub.load(REPOSITORY, 'parseq', pretrained=True)`; one per model of the hub."""
 
-from strhub.models.zoo import MODELS, create_model
+from strhub.models.zoo import MODELS, create_model, in_the_box
 
 dependencies = ['torch', 'torchvision', 'timm', 'lightning', 'yaml', 'safetensors']
 
@@ -9,16 +9,19 @@ def _entry_point(name: str):
     def make(pretrained: bool = False, **overrides):
         return create_model(name, pretrained, **overrides)
 
-    published = MODELS[name].weights
+    published = MODELS[name].weights if name in MODELS else None
+    which = f'load the published weights {published}' if published else 'there are no published weights'
+    if name not in MODELS:
+        which = 'has to be True: this names weights that strhub brings, which need no download'
     make.__name__ = make.__qualname__ = name.replace('-', '_')
     make.__doc__ = f"""Makes {name}, a LightningModule: images (N, 3, H, W) in [-1, 1] -> logits (N, L, C).
 
     Args:
-        pretrained: {f'load the published weights {published}' if published else 'there are no published weights'}.
+        pretrained: {which}.
         **overrides: hyper-parameters, e.g. those of reading: decode_ar and refine_iters (PARSeq), iter_size (ABINet).
     """
     return make
 
 
 # Names of Python have no hyphen: parseq-tiny is parseq_tiny here.
-globals().update({name.replace('-', '_'): _entry_point(name) for name in MODELS})
+globals().update({name.replace('-', '_'): _entry_point(name) for name in (*MODELS, *in_the_box())})

@@ -13,25 +13,25 @@ from pathlib import Path
 
 from strhub.engine.commandline import HelpFormatter, Parser, load_system, split_overrides
 from strhub.engine.devices import pick_device
-from strhub.engine.errors import door, sentence
+from strhub.engine.errors import door
 from strhub.engine.trial import Models, warm_up
 from strhub.models.reader import Recogniser
+from strhub.models.zoo import BOXED
 
 RUNS = Path('outputs')
-PUBLISHED = 'pretrained=parseq'
 EXAMPLES = Path(__file__).resolve().parents[1] / 'demo_images'  # of a checkout
 RENDERED = 8
 USE = """\
 examples:
-  strhub demo                                    the newest run below outputs/, or else pretrained=parseq
+  strhub demo                                    the newest run below outputs/, or else strhub's own weights
   strhub demo last.ckpt model.onnx --port 8080   models to choose from
   strhub demo pretrained=parseq pretrained=crnn"""
 
 
 def newest_run() -> str:
-    """The last checkpoint of the run below outputs/ that was written to most lately, else the published weights."""
+    """The last checkpoint of the run below outputs/ that was written to most lately, else the weights in the box."""
     found = [path for path in RUNS.glob('**/checkpoints/last.ckpt') if path.is_file()]
-    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else PUBLISHED
+    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else BOXED
 
 
 def example_pictures() -> list[str]:
@@ -76,25 +76,13 @@ def load(source: str, overrides: Sequence[str], device: str) -> Recogniser:
 
 
 def make_models(sources: Sequence[str], overrides: Sequence[str], device: str) -> Models:
-    """The models that were asked for, the first of them loaded.
-
-    Raises:
-        FileNotFoundError: none was, and there is neither a run nor can the published weights be had.
-    """
+    """The models that were asked for, the first of them loaded."""
     chosen = list(dict.fromkeys(sources)) or [newest_run()]
     loaders: dict[str, Callable[[], Recogniser]] = {
         source: partial(load, source, overrides, device) for source in chosen
     }
     models = Models(loaders)
-    try:
-        models.decoding(chosen[0])
-    except OSError as error:
-        if sources or chosen != [PUBLISHED]:
-            raise
-        raise FileNotFoundError(
-            f'there is no run below {RUNS}/, and no published weights ({sentence(error)}): give a checkpoint, or '
-            '`make demo` trains a small model in ten minutes'
-        ) from None
+    models.decoding(chosen[0])
     return models
 
 

@@ -1,4 +1,4 @@
-"""The first ten minutes with strhub: render words, train a small recogniser on them, test it, read pictures with it."""
+"""The first ten minutes with strhub: read pictures; then render words, train a small recogniser, test and use it."""
 
 from __future__ import annotations
 
@@ -100,12 +100,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tour(arguments: argparse.Namespace, out: Path) -> None:
-    """Renders, trains, tests and reads."""
+    """Reads with the weights that strhub brings; then renders, trains, tests and reads."""
     from strhub.data.synth import cli as render
     from strhub.engine import evaluate, read
     from strhub.engine.configure import compose
     from strhub.engine.devices import pick_device
     from strhub.engine.fit import fit
+    from strhub.models.zoo import BOXED
+
+    run(
+        read.main,
+        show('Reading pictures with weights that strhub brings', 'read', [BOXED, '--images', *arguments.images]),
+    )
 
     words = out / 'words'
     argv = show('Rendering words to test with', 'render', ['--count', TEST_WORDS, '--seed', TEST_SEED, '--out', words])
@@ -123,12 +129,13 @@ def tour(arguments: argparse.Namespace, out: Path) -> None:
     checkpoint = fit(compose(overrides), run_dir=out / 'run')
 
     run(evaluate.main, show('Testing it', 'test', [checkpoint, '--sets', words]))
-    run(read.main, show('Reading pictures', 'read', [checkpoint, '--images', *arguments.images]))
+    run(read.main, show('Reading the pictures with it', 'read', [checkpoint, '--images', *arguments.images]))
     print(
         f'\nThe checkpoint: {checkpoint}\n'
         'What to type next:\n'
-        f'  ./read.py {checkpoint} --images YOUR_PICTURES     a picture holds one word\n'
+        f'  ./read.py {BOXED} --images YOUR_PICTURES     a picture holds one word\n'
+        f'  ./read.py {checkpoint} --images YOUR_PICTURES     the same with what was just trained\n'
         f'  ./test.py {checkpoint} --sets YOUR_LABELLED_FOLDER\n'
-        f'  ./train.py pretrained={checkpoint} data.train_dir=YOUR_LABELLED_FOLDER data.val_dir=…   fine-tune it\n'
+        f'  ./train.py {BOXED} +experiment=crnn-small data.train_dir=YOUR_LABELLED_FOLDER data.val_dir=…   fine-tune\n'
         '  ./train.py --help                              train longer, or another model'
     )

@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument(
             'checkpoint',
-            help='a checkpoint, pretrained=NAME for published weights; to read, test or serve also an exported .onnx',
+            help='a checkpoint, pretrained=NAME for weights by name; to read, test or serve also an exported .onnx',
         )
         self.add_argument('overrides', nargs='*', metavar='name=value', help=OVERRIDES_HELP)
 

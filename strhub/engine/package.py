@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from strhub.engine.commandline import Parser
 from strhub.engine.errors import door
@@ -15,7 +18,7 @@ from strhub.engine.results import HEAD, aligned, results_path
 from strhub.models.card import UNKNOWN, check_licence, model_card
 from strhub.models.folder import check_target, save_folder
 from strhub.models.utils import parse_model_args
-from strhub.models.zoo import load_reader, published_name
+from strhub.models.zoo import is_in_the_box, load_reader, published_name
 
 EXAMPLES = """\
   strhub package outputs/crnn/last.ckpt --out my-crnn --license apache-2.0
@@ -25,6 +28,7 @@ EXAMPLES = """\
 PUBLISHED_LICENCE = 'apache-2.0'  # of the published weights
 # What makes the results of a test those of another model or of other pictures.
 SPECIAL = 'rotation', 'min_image_dim', 'lexicon', 'try_rotations'
+PLACES = 'hydra.run.dir=', 'ckpt_path='  # words of a command that say where, not what
 NUMBERS = 'samples', 'accuracy', 'one_minus_ned', 'confidence', 'label_length'
 
 
@@ -79,8 +83,11 @@ def _cell(value: float) -> str:
 
 def recipe(checkpoint: str) -> Iterator[str]:
     """What the run that made a checkpoint says of itself, a sentence each."""
-    if published_name(checkpoint):
-        yield 'These are the published weights (Bautista and Atienza, ECCV 2022), trained as their paper says.'
+    if (name := published_name(checkpoint)) is not None:
+        if is_in_the_box(name):
+            yield f'These are the weights that strhub brings as {name}: their card there tells how they were made.'
+        else:
+            yield 'These are the published weights (Bautista and Atienza, ECCV 2022), trained as their paper says.'
         return
     from strhub.engine.record import RECORD, read  # after the door, for it imports what loads data
 
@@ -88,16 +95,26 @@ def recipe(checkpoint: str) -> Iterator[str]:
     if not records:
         yield 'No record of the run was found beside the checkpoint.'
         return
-    program, _, words = records[-1]['command'].partition(' ')
-    yield f'Trained by `{Path(program).name} {words}`.'
-    versions = records[-1]['versions']
-    yield (
-        'With '
-        + ', '.join(f'{name} {versions[name]}' for name in ('strhub', 'torch', 'timm') if name in versions)
-        + '.'
-    )
+    program, *words = shlex.split(records[-1]['command'])
+    said = shlex.join([Path(program).name, *(word for word in words if not word.startswith(PLACES))])
+    yield f'Trained by `{said}`{_length(Path(checkpoint))}.'
+    versions, commit = records[-1]['versions'], records[-1].get('git', {}).get('commit')
+    using = [f'{name} {versions[name]}' for name in ('strhub', 'torch', 'timm') if name in versions]
+    yield f'With {", ".join(using)}{f", at commit {commit[:10]}" if commit else ""}.'
     sets = {Path(name).name: what.rpartition(' ')[0] for record in records for name, what in record['train'].items()}
     yield 'On ' + ', '.join(f'{name} ({what})' for name, what in sets.items()) + '.'
+
+
+def _length(checkpoint: Path) -> str:
+    """How long a run was to be, of the configuration in its folder; nothing where that is gone."""
+    path = checkpoint.absolute().parent.parent / 'config.yaml'
+    try:
+        config = yaml.safe_load(path.read_text('utf-8'))
+        trainer, seed = config['trainer'], config['seed']
+        ends = {f'{trainer[key]} {key[4:]}' for key in ('max_epochs', 'max_steps') if (trainer.get(key) or -1) > 0}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return ''
+    return f', for {" or ".join(sorted(ends)) or "as long as it was let"} with seed {seed}'
 
 
 def _parser() -> Parser:

@@ -24,7 +24,7 @@ from strhub.runtime.readings import Reading
 from strhub.terminal import plain
 
 EXAMPLES = """\
-  read.py pretrained=parseq --images photo.png more/*.jpg
+  read.py pretrained=crnn-small-rendered --images photo.png more/*.jpg
   read.py outputs/crnn/last.ckpt --images words/ --json > readings.jsonl
   read.py last.ckpt --images words/ --top 5 --lexicon streets.txt
   find . -name '*.png' | read.py last.ckpt --images - --batch_size 64

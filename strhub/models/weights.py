@@ -1,4 +1,5 @@
-"""Where published weights come from: STRHUB_WEIGHTS, the hub's cache, or a download; always checked by their hash."""
+"""Where weights come from by name: some are in the box; published ones are in STRHUB_WEIGHTS, the hub's cache, or
+downloaded, and always checked by their hash."""
 
 from __future__ import annotations
 
@@ -12,10 +13,20 @@ from urllib.error import HTTPError
 
 import torch
 
+from strhub.models.checkpoint import WEIGHTS
+
 logger = logging.getLogger(__name__)
 
 BASE_URL = 'https://github.com/baudm/parseq/releases/download/v1.0.0/'
-FOLDER_VARIABLE = 'STRHUB_WEIGHTS'  # a folder with the files below, for machines without a network
+FOLDER_VARIABLE = 'STRHUB_WEIGHTS'  # a folder with the published files, for machines without a network
+BOX = Path(__file__).parents[1] / 'weights'  # models that strhub brings, each a folder as `strhub package` writes it
+BOXED = 'pretrained=crnn-small-rendered'  # of them, what is named where no other can be had
+INSTEAD = f'{BOXED}, which needs no download'
+
+
+def in_the_box() -> dict[str, Path]:
+    """The models that need no download, as the names of their weights -> their folders."""
+    return {path.parent.name: path.parent for path in sorted(BOX.glob(f'*/{WEIGHTS}'))}
 
 
 def fetch(file: str) -> Path:
@@ -60,7 +71,8 @@ def _from_folder(folder: Path, file: str) -> Path:
     path = folder / file
     if not path.is_file():
         raise FileNotFoundError(
-            f'{FOLDER_VARIABLE} is {folder}, but there is no {file}: download {BASE_URL}{file} into it, or unset it'
+            f'{FOLDER_VARIABLE} is {folder}, but there is no {file}: download {BASE_URL}{file} into it, unset it, or '
+            f'take {INSTEAD}'
         )
     if not is_intact(path):
         raise ValueError(f'{path} is damaged (its SHA-256 differs from its name): download {BASE_URL}{file} again')
@@ -70,7 +82,7 @@ def _from_folder(folder: Path, file: str) -> Path:
 def _download(file: str, path: Path) -> Path:
     """Downloads beside `path` and renames at the end, so that a damaged file is never found under the right name."""
     url = BASE_URL + file
-    by_hand = f'download it by hand to {path}, or set {FOLDER_VARIABLE} to a folder that holds it'
+    by_hand = f'download it by hand to {path}, set {FOLDER_VARIABLE} to a folder that holds it, or take {INSTEAD}'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         logger.info('Downloading %s', url)

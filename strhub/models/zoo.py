@@ -17,20 +17,24 @@ from strhub.models.adapt import Report, check_weights, load_weights
 from strhub.models.checkpoint import is_model_folder, read_checkpoint, save_safetensors
 from strhub.models.config import compose, config_dir, did_you_mean, override
 from strhub.models.reader import Reader
-from strhub.models.weights import fetch
+from strhub.models.weights import BOXED, fetch, in_the_box
 from strhub.tokenizer import BaseTokenizer, CTCTokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from strhub.models.base import BaseSystem
 
 __all__ = [
+    'BOXED',
     'MODELS',
     'Entry',
     'Report',
+    'as_source',
     'build',
     'config_dir',
     'create_model',
     'hparams',
+    'in_the_box',
+    'is_in_the_box',
     'load_from_checkpoint',
     'load_pretrained',
     'load_reader',
@@ -109,6 +113,7 @@ MODELS = {
     'abinet-sv': Entry('strhub.models.abinet.system:ABINet'),
     'abinet-lm': Entry('strhub.models.abinet.system:ABINet'),
     'crnn': Entry('strhub.models.crnn.system:CRNN', 'crnn-679d0e31.pt'),
+    'crnn-small': Entry('strhub.models.crnn.system:CRNN'),
     'crnn-tiny': Entry('strhub.models.crnn.system:CRNN'),
     'trba': Entry('strhub.models.trba.system:TRBA', 'trba-cfaed284.pt'),
     'trbc': Entry('strhub.models.trba.system:TRBC'),
@@ -150,14 +155,14 @@ def create_model(name: str | Path, pretrained: bool = False, **overrides: Any) -
     """Makes a model of the hub.
 
     Args:
-        name: a key of MODELS; `parseq_tiny` is read as `parseq-tiny`. Or a folder that `strhub package` wrote, whose
-            weights the model then has.
-        pretrained: with the published weights, else with random ones.
+        name: a key of MODELS; `parseq_tiny` is read as `parseq-tiny`. With `pretrained`, also of `in_the_box()`. Or a
+            folder that `strhub package` wrote, whose weights the model then has.
+        pretrained: with the weights of that name, else with random ones.
         **overrides: hyper-parameters, e.g. `decode_ar=False`. With `pretrained`, another charset_train,
             max_label_length or img_size adapts the weights: see `load_weights`.
 
     Raises:
-        ValueError: an unknown name or hyper-parameter, or no published weights.
+        ValueError: an unknown name or hyper-parameter, or no weights of that name.
     """
     if isinstance(name, str | Path) and not _is_name(name) and is_model_folder(name):
         return load_from_checkpoint(name, **overrides)
@@ -210,10 +215,13 @@ def load_reader(source: str | Path, **overrides: Any) -> Reader:
 
 def load_pretrained(system: BaseSystem, source: str | Path) -> Report:
     """Starts `system` from the weights of `source` (a path, NAME or pretrained=NAME) as far as they fit."""
-    if _is_name(source) and not Path(source).exists():
-        source = f'{PRETRAINED}{source}'
-    trained, state_dict = _read(source, system.hparams)
+    trained, state_dict = _read(as_source(source), system.hparams)
     return load_weights(system, state_dict, hparams=trained)
+
+
+def as_source(source: str | Path) -> str | Path:
+    """What `load_from_checkpoint` takes where NAME alone will do for pretrained=NAME."""
+    return f'{PRETRAINED}{source}' if _is_name(source) and not Path(source).exists() else source
 
 
 def published_name(source: str | Path) -> str | None:
@@ -222,14 +230,26 @@ def published_name(source: str | Path) -> str | None:
     return text.removeprefix(PRETRAINED) if text.startswith(PRETRAINED) and not Path(source).exists() else None
 
 
+def _hyphened(name: object) -> str:
+    """`parseq-tiny` of what Python and the hub call `parseq_tiny`."""
+    return str(name).replace('_', '-')
+
+
+def is_in_the_box(name: object) -> bool:
+    """Whether strhub brings weights of that name."""
+    return _hyphened(name) in in_the_box()
+
+
 def _is_name(name: object) -> bool:
-    return str(name).replace('_', '-') in MODELS
+    return _hyphened(name) in MODELS or is_in_the_box(name)
 
 
 def _canonical(name: str) -> str:
     """The key of MODELS that `name` is: exactly, or with the underscores of the hub."""
-    if _is_name(name):
-        return str(name).replace('_', '-')
+    if (key := _hyphened(name)) in MODELS:
+        return key
+    if is_in_the_box(key):
+        raise ValueError(f'{name} names weights, not a model: write {PRETRAINED}{key}, or pretrained=True in Python')
     raise ValueError(
         f'there is no model {name!r}{did_you_mean(str(name), list(MODELS))}; there are {", ".join(MODELS)}'
     )
@@ -240,7 +260,7 @@ def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, A
     if (published := published_name(source)) is not None:
         return _read_published(published, overrides)
     if _is_name(source) and not Path(source).exists():
-        raise FileNotFoundError(f'there is no file {source}; for the published weights write {PRETRAINED}{source}')
+        raise FileNotFoundError(f'there is no file {source}; for the weights of that name write {PRETRAINED}{source}')
     checkpoint = read_checkpoint(source)
     if checkpoint.hparams is None or 'name' not in checkpoint.hparams:
         return _recognise(checkpoint.path, checkpoint.state_dict, overrides), checkpoint.state_dict
@@ -256,13 +276,19 @@ def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, A
 
 
 def _read_published(name: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    name = _canonical(name)
-    _check_name(name, overrides, 'these are the weights of')
-    file = MODELS[name].weights
-    if file is None:
-        having = ', '.join(key for key, entry in MODELS.items() if entry.weights)
-        raise ValueError(f'there are no published weights of {name}; there are those of {having}')
-    return compose(name), read_checkpoint(fetch(file)).state_dict
+    box = in_the_box()
+    if folder := box.get(_hyphened(name)):
+        return _read(folder, overrides)
+    published = [key for key, entry in MODELS.items() if entry.weights]
+    if (key := _hyphened(name)) not in published:
+        what = f'no published weights of {key}' if key in MODELS else f'no weights {name!r}'
+        hint = '' if key in MODELS else did_you_mean(name, [*published, *box])
+        raise ValueError(
+            f'there are {what}{hint}; there are {", ".join(published)}, which are downloaded, and '
+            f'{" and ".join(box)}, which strhub brings'
+        )
+    _check_name(key, overrides, 'these are the weights of')
+    return compose(key), read_checkpoint(fetch(str(MODELS[key].weights))).state_dict
 
 
 def _check_name(name: str, overrides: Mapping[str, Any], what: str) -> None:

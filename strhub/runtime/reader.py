@@ -27,12 +27,12 @@ class Network(Protocol):
 
 
 class Reader:
-    """Reads pictures of words: `Reader('parseq')('word.png').text`.
+    """Reads pictures of words: `Reader('crnn-small-rendered')('word.png').text`.
 
     An ONNX file is run by ONNX Runtime, and torch is not imported. Any number of threads may use one reader at once.
 
     Args:
-        source: a checkpoint, the name of published weights, or an ONNX file that `strhub export` made.
+        source: a checkpoint, the name of weights (in the box, or published), or an ONNX file of `strhub export`.
         device: cpu, cuda, cuda:1, mps; auto takes the fastest there is.
         batch_size: pictures in one step, at most.
         threads: of the processor, for one step; with a checkpoint they are those of torch in the whole process.

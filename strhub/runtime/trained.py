@@ -12,7 +12,7 @@ import torch
 
 from strhub.engine.devices import pick_device
 from strhub.models.reader import Recogniser
-from strhub.models.zoo import MODELS, PRETRAINED, load_reader
+from strhub.models.zoo import as_source, load_reader
 from strhub.runtime.description import Description
 
 
@@ -31,18 +31,16 @@ def describe(system: Recogniser) -> Description:
 
 
 class Trained:
-    """A checkpoint, or published weights by their name; see `Session`."""
+    """A checkpoint, or weights by their name; see `Session`."""
 
     def __init__(
         self, source: str | Path, *, device: str = 'auto', threads: int | None = None, overrides: Mapping[str, Any]
     ) -> None:
-        if str(source).replace('_', '-') in MODELS and not Path(source).exists():
-            source = f'{PRETRAINED}{source}'
         where = pick_device(device)
         if threads:
             torch.set_num_threads(threads)
         self.device = str(where)
-        self._system = load_reader(source, **overrides).eval().to(where)
+        self._system = load_reader(as_source(source), **overrides).eval().to(where)
         self.description = describe(self._system)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ def test_hub_works_from_another_folder(tmp_path: Path) -> None:
 def test_entry_points_say_what_they_load() -> None:
     hubconf = run_path(str(CHECKOUT / 'hubconf.py'))
     assert 'parseq_tiny-e7a21b54.pt' in hubconf['parseq_tiny'].__doc__
+    assert 'need no download' in hubconf['crnn_small_rendered'].__doc__
     assert all(importlib.util.find_spec(package) for package in hubconf['dependencies'])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,10 +26,7 @@ def build_system(settings: Mapping[str, Any], words: Sequence[str], options: Opt
     torch.manual_seed(options.seed)
     if options.pretrained is None:
         return endless(zoo.build(settings['model']))
-    source = options.pretrained
-    if source.replace('_', '-') in zoo.MODELS and not Path(source).exists():
-        source = f'pretrained={source}'
-    system = zoo.load_from_checkpoint(source, **changes(settings, words))
+    system = zoo.load_from_checkpoint(zoo.as_source(options.pretrained), **changes(settings, words))
     wanted, name = settings['model']['name'], system.hparams['name']
     if wanted != name and not {'model', 'experiment'}.isdisjoint(map(key_of, words)):
         raise ValueError(f'pretrained={options.pretrained} is {name} and not {wanted}: leave out either')

@@ -19,7 +19,7 @@ from strhub.engine.serve.model import Model
 from strhub.engine.serve.uploads import Limits
 
 EXAMPLES = """\
-  strhub serve pretrained=parseq
+  strhub serve pretrained=crnn-small-rendered
   strhub serve last.ckpt --host 0.0.0.0 --port 80 --max_batch 64
   strhub serve pretrained=parseq decode_ar=false refine_iters=2
 then
