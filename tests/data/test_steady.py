@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
 from strhub.data.base import WordDataset
@@ -108,7 +107,7 @@ def test_a_picture_that_kills_twice_is_left_out(folder: Path, caplog: pytest.Log
 def test_a_plain_loader_before_it_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves PyTorch's handler behind, which has a dead worker raise wherever the program is."""
     monkeypatch.setattr(signal_handling, '_SIGCHLD_handler_set', False)
-    list(DataLoader([1, 2], num_workers=1))  # type: ignore[arg-type]
+    signal_handling._set_SIGCHLD_handler()
     assert signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL
     data = data_of(folder)
     trap(data.val_dataset, 'w9', 'dies')

@@ -262,7 +262,8 @@ def test_weights_from_a_folder_need_no_network(
 ) -> None:
     folder = tmp_path / 'weights'
     monkeypatch.setenv('STRHUB_WEIGHTS', str(folder))
-    with pytest.raises(FileNotFoundError, match=f'STRHUB_WEIGHTS is {folder}, but there is no {published.file}.*crnn-small-rendered'):
+    message = f'STRHUB_WEIGHTS is {folder}, but there is no {published.file}.*crnn-small-rendered'
+    with pytest.raises(FileNotFoundError, match=message):
         load_from_checkpoint('pretrained=crnn-tiny')
     folder.mkdir()
     (folder / published.file).write_bytes(published.content)
@@ -279,7 +280,9 @@ def test_pretrained_weights_adapt_to_overrides(published: Published) -> None:
 
 
 def test_models_without_published_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match=r'no published weights of trbc; there are parseq, .*vitstr, which are downloaded'):
+    with pytest.raises(
+        ValueError, match=r'no published weights of trbc; there are parseq, .*vitstr, which are downloaded'
+    ):
         create_model('trbc', pretrained=True)
 
 
