@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from strhub.models.zoo import MODELS
+from strhub.models.zoo import MODELS, in_the_box
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r'^```(sh|python)\n(.*?)^```', (ROOT / 'README.md').read_text(encoding='utf-8'), re.M | re.S)
@@ -25,7 +25,7 @@ RUN_TO_RESUME = 'outputs/crnn-tiny/2026-01-31_12-00-00'
 
 def marks(command: str) -> list[pytest.MarkDecorator]:
     """What keeps a command out of the ordinary suite."""
-    if command.startswith(('./read.py pretrained=', './test.py pretrained=', 'pip ')):
+    if command.startswith(('./read.py pretrained=parseq', './test.py pretrained=parseq', 'pip ')):
         return [pytest.mark.network]
     if command.startswith(('strhub demo', 'strhub serve')):
         return [pytest.mark.skip(reason='runs until it is ended; test_demo.py and engine/test_serve.py start both')]
@@ -91,6 +91,6 @@ def test_script(script: str, workspace: Path) -> None:
     run(workspace, f'{sys.executable} script.py')
 
 
-def test_models_of_the_registry_are_in_the_table() -> None:
+def test_models_and_weights_are_in_the_tables() -> None:
     table = set(re.findall(r'^\| `([\w-]+)` \|', (ROOT / 'README.md').read_text(encoding='utf-8'), re.M))
-    assert table == set(MODELS)
+    assert table == {*MODELS, *in_the_box()}
