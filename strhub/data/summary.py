@@ -15,6 +15,7 @@ MAX_LISTED = 40  # characters
 # What counts are of, as a reason for leaving something out begins: `empty label`, `line without a tab`.
 BEGINNING = re.compile(r'((?:broken |different |empty )?)(\w*)(.*)', re.DOTALL)
 NOUNS = (
+    'epoch',
     'file',
     'label',
     'line',

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from strhub.data.summary import counted
 from strhub.engine.commandline import Parser
 from strhub.engine.errors import door
 from strhub.engine.results import HEAD, aligned, results_path
@@ -29,6 +30,7 @@ PUBLISHED_LICENCE = 'apache-2.0'  # of the published weights
 # What makes the results of a test those of another model or of other pictures.
 SPECIAL = 'rotation', 'min_image_dim', 'lexicon', 'try_rotations'
 PLACES = 'hydra.run.dir=', 'ckpt_path='  # words of a command that say where, not what
+UNITS = 'epoch', 'step'  # in which the length of a run is said
 NUMBERS = 'samples', 'accuracy', 'one_minus_ned', 'confidence', 'label_length'
 
 
@@ -111,10 +113,10 @@ def _length(checkpoint: Path) -> str:
     try:
         config = yaml.safe_load(path.read_text('utf-8'))
         trainer, seed = config['trainer'], config['seed']
-        ends = {f'{trainer[key]} {key[4:]}' for key in ('max_epochs', 'max_steps') if (trainer.get(key) or -1) > 0}
+        ends = [counted(trainer[f'max_{unit}s'], unit) for unit in UNITS if (trainer.get(f'max_{unit}s') or -1) > 0]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return ''
-    return f', for {" or ".join(sorted(ends)) or "as long as it was let"} with seed {seed}'
+    return f', for {" or ".join(ends) or "as long as it was let"} with seed {seed}'
 
 
 def _parser() -> Parser:

@@ -60,6 +60,8 @@ def test_the_doors_take_a_folder(folder, crnn_checkpoint, words, capsys):
     status, out, err = run(capsys, folder, '--images', words, '--device', 'cpu', door=read)
     assert (status, err) == (0, '')
     assert out == run(capsys, crnn_checkpoint, '--images', words, '--device', 'cpu', door=read)[1]
+    config = 'seed: 7\ntrainer: {max_epochs: 1, max_steps: -1}\n'
+    (run_folder / 'config.yaml').write_text(config)
     (words / 'notes.txt').unlink()
     assert run(capsys, f'{folder}/', '--sets', words, '--device', 'cpu', '--num_workers', 0, door=test)[0] == 0
     assert (folder.parent / 'my-crnn.results.txt').is_file()  # beside it, so that it stays as it was packaged
@@ -119,8 +121,9 @@ def test_the_card(crnn_checkpoint, tmp_path, capsys, words):
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(crnn_checkpoint.read_bytes())
     record = {
-        'command': '/my/home/train.py model.lr=1',
+        'command': "/my/home/train.py model.lr=1 'hydra.run.dir=/my/home/a run' ckpt_path=auto",
         'versions': {'torch': '9.9'},
+        'git': {'commit': '0123456789abcdef', 'changed': []},
         'train': {'real': '12 words ff00'},
     }
     (run_folder / 'record.json').write_text(json.dumps([record]))
@@ -132,7 +135,8 @@ def test_the_card(crnn_checkpoint, tmp_path, capsys, words):
     data = hub.ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == ('apache-2.0', 'strhub', 'image-to-text')
     assert {'strhub', 'ocr', 'crnn'} <= set(data.tags)
-    assert 'Trained by `train.py model.lr=1`.' in text
+    assert 'Trained by `train.py model.lr=1`, for 1 epoch with seed 7.' in text
+    assert 'With torch 9.9, at commit 0123456789.' in text
     assert '/my/home' not in text
     assert 'On real (12 words).' in text
     table = [line for line in out.splitlines() if line.startswith('|')]
