@@ -60,8 +60,6 @@ def test_the_doors_take_a_folder(folder, crnn_checkpoint, words, capsys):
     status, out, err = run(capsys, folder, '--images', words, '--device', 'cpu', door=read)
     assert (status, err) == (0, '')
     assert out == run(capsys, crnn_checkpoint, '--images', words, '--device', 'cpu', door=read)[1]
-    config = 'seed: 7\ntrainer: {max_epochs: 1, max_steps: -1}\n'
-    (run_folder / 'config.yaml').write_text(config)
     (words / 'notes.txt').unlink()
     assert run(capsys, f'{folder}/', '--sets', words, '--device', 'cpu', '--num_workers', 0, door=test)[0] == 0
     assert (folder.parent / 'my-crnn.results.txt').is_file()  # beside it, so that it stays as it was packaged
@@ -127,6 +125,7 @@ def test_the_card(crnn_checkpoint, tmp_path, capsys, words):
         'train': {'real': '12 words ff00'},
     }
     (run_folder / 'record.json').write_text(json.dumps([record]))
+    (run_folder / 'config.yaml').write_text('seed: 7\ntrainer: {max_epochs: 1, max_steps: -1}\n')
     (words / 'notes.txt').unlink()
     argv = [checkpoint, '--device', 'cpu', '--license', 'apache-2.0', 'leaky_relu=true']
     status, out, err = run(capsys, *argv, '--out', tmp_path / 'first', '--set', words)
