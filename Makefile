@@ -14,7 +14,7 @@ ACCELERATOR := ^(nvidia-|cuda-|triton)
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
-demo: env ## render words, train a small recogniser (about 10 minutes on two cores), test it, read pictures (IMAGES="a.jpg b/")
+demo: env ## read pictures (IMAGES="a.jpg b/"); then render words, train on them for 10 minutes, test, read again
 	$(VENV)/bin/strhub quickstart --images demo_images $(IMAGES)
 
 test: env ## run the whole test suite
@@ -34,7 +34,7 @@ format: env ## put every file into the house style
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-train-weights: env ## make the weights in strhub/weights anew (about 90 minutes on two cores; ../shared/data for real words)
+train-weights: env ## make the weights in strhub/weights anew (about two hours on two cores; real words from ../shared/data)
 	$(VENV)/bin/python scripts/train_weights.py
 
 env: $(VENV)/.ready ## make .venv and install strhub in it, with the registry's ordinary torch

@@ -1,4 +1,7 @@
-"""torch.hub entry points: `torch.hub.load(REPOSITORY, 'parseq', pretrained=True)`; one per model of the hub."""
+"""torch.hub entry points: `torch.hub.load(REPOSITORY, 'parseq', pretrained=True)`, one per model of the hub.
+
+And one for weights in the box: `torch.hub.load(REPOSITORY, 'crnn_small_rendered')`.
+"""
 
 from strhub.models.zoo import MODELS, create_model, in_the_box
 
@@ -6,13 +9,16 @@ dependencies = ['torch', 'torchvision', 'timm', 'lightning', 'yaml', 'safetensor
 
 
 def _entry_point(name: str):
-    def make(pretrained: bool = False, **overrides):
+    is_boxed = name not in MODELS
+
+    def make(pretrained: bool = is_boxed, **overrides):
         return create_model(name, pretrained, **overrides)
 
-    published = MODELS[name].weights if name in MODELS else None
-    which = f'load the published weights {published}' if published else 'there are no published weights'
-    if name not in MODELS:
-        which = 'has to be True: this names weights that strhub brings, which need no download'
+    published = None if is_boxed else MODELS[name].weights
+    if is_boxed:
+        which = 'always true: these are weights in the box, which need no download'
+    else:
+        which = f'load the published weights {published}' if published else 'there are no published weights'
     make.__name__ = make.__qualname__ = name.replace('-', '_')
     make.__doc__ = f"""Makes {name}, a LightningModule: images (N, 3, H, W) in [-1, 1] -> logits (N, L, C).
 

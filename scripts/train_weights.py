@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the weights that strhub brings and puts them into strhub/weights, each with its card: make train-weights
 
-First crnn-small-rendered, from nothing but rendered words (1,000,000 pictures: about 80 minutes of two cores), then
+First crnn-small-rendered, from nothing but rendered words (1,000,000 pictures, an hour and a half of two cores), then
 crnn-small-real, from that and real words (minutes). Both are tested. What was stopped goes on where it was; what is
 trained already is only tested and written again. The recipes are configs/experiment/<name>.yaml.
 """
@@ -20,33 +20,23 @@ TEST_SETS = ('IC13_1095/labels_857.tsv', 'IC13_1095/labels_1015.tsv', 'IC03_860'
 VALIDATION_WORDS, VALIDATION_SEED = 2000, 1_000_007  # rendered ones, so that no real word chooses anything
 
 
-def strhub(*words: object) -> None:
+def run(*words: object) -> None:
     argv = [sys.executable, '-m', 'strhub', *map(str, words)]
     print('$ strhub', *words, flush=True)
     if status := subprocess.run(argv).returncode:
         sys.exit(status)
 
 
-def train(name: str, run: Path, *words: str) -> Path:
-    strhub('train', f'+experiment={name}', f'hydra.run.dir={run}', 'ckpt_path=auto', *words)
-    return run / 'checkpoints/last.ckpt'
+def train(name: str, folder: Path, *words: str) -> Path:
+    run('train', f'+experiment={name}', f'hydra.run.dir={folder}', 'ckpt_path=auto', *words)
+    return folder / 'checkpoints/last.ckpt'
 
 
 def ship(name: str, checkpoint: Path, sets: list[Path]) -> None:
-    tested = ['--set', *sets] if sets else []
-    strhub(
-        'package',
-        checkpoint,
-        '--out',
-        BOX / name,
-        '--title',
-        name,
-        '--license',
-        'apache-2.0',
-        '--fp16',
-        '--overwrite',
-        *tested,
-    )
+    """Rounds the weights, tests them as they are then, and puts them into the box."""
+    half, options = checkpoint.with_name('half'), ['--fp16', '--overwrite', '--license', 'apache-2.0', '--title', name]
+    run('package', checkpoint, '--out', half, *options)
+    run('package', half, '--out', BOX / name, *options, *(['--set', *sets] if sets else []))
 
 
 def main() -> None:
@@ -70,7 +60,7 @@ def main() -> None:
         return
     words = runs / 'validation'
     if not words.exists():
-        strhub('render', '--count', VALIDATION_WORDS, '--seed', VALIDATION_SEED, '--out', words)
+        run('render', '--count', VALIDATION_WORDS, '--seed', VALIDATION_SEED, '--out', words)
     start = f'pretrained={runs / RENDERED / "checkpoints/last.ckpt"}'
     ship(REAL, train(REAL, runs / REAL, f'data.root_dir={data}', f'data.val_dir={words}', start), sets)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strhub.engine.errors import door
+from strhub.engine.errors import USAGE, door
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,7 +24,11 @@ def make_parser() -> argparse.ArgumentParser:
         prog='strhub quickstart', description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
-        '--images', nargs='+', default=['demo_images'], metavar='PATH', help='pictures and folders to read at the end'
+        '--images',
+        nargs='+',
+        default=['demo_images'],
+        metavar='PATH',
+        help='pictures and folders to read, at first and at the end',
     )
     parser.add_argument('--minutes', type=float, default=9.5, help='how long to train')
     parser.add_argument('--out', type=Path, default=Path('outputs/quickstart'), metavar='DIR', help='for all results')
@@ -108,10 +112,9 @@ def tour(arguments: argparse.Namespace, out: Path) -> None:
     from strhub.engine.fit import fit
     from strhub.models.zoo import BOXED
 
-    run(
-        read.main,
-        show('Reading pictures with weights that strhub brings', 'read', [BOXED, '--images', *arguments.images]),
-    )
+    argv = show('Reading pictures with weights that strhub brings', 'read', [BOXED, '--images', *arguments.images])
+    if run(read.main, argv) == USAGE:  # as when there are no pictures
+        sys.exit(USAGE)
 
     words = out / 'words'
     argv = show('Rendering words to test with', 'render', ['--count', TEST_WORDS, '--seed', TEST_SEED, '--out', words])

@@ -59,6 +59,15 @@ def test_models_are_made_away_from_the_checkout(unpacked: Path, tmp_path: Path) 
     assert int(count) == 23_832_671
 
 
+def test_the_wheel_reads_with_weights_of_its_own(unpacked: Path, tmp_path: Path) -> None:
+    pictures = str(ROOT / 'demo_images')
+    done = in_installation(
+        unpacked, tmp_path, '-m', 'strhub', 'read', 'pretrained=crnn-small-rendered', '--images', pictures
+    )
+    assert done.returncode == 0, done.stderr
+    assert '01.jpg: OPEN' in done.stdout
+
+
 def test_command_line_works_away_from_the_checkout(unpacked: Path, tmp_path: Path) -> None:
     done = in_installation(unpacked, tmp_path, '-m', 'strhub', '--help')
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,9 @@ def test_quick_start_renders_trains_tests_and_reads(
     quickstart.main(['--minutes', '0.01', '--images', 'pictures', '--out', 'out', '--experiment', 'crnn-tiny'])
     printed = capsys.readouterr().out
     assert re.search(r'\| Combined +\| +50 \|', printed)
-    assert 'pictures/01.jpg' in printed
+    assert 'read pretrained=crnn-small-rendered --images pictures' in printed
+    assert printed.count('pictures/01.jpg: OPEN') >= 1
+    assert printed.count('pictures/01.jpg: ') == 2
     checkpoint = re.search(r'The checkpoint: (.*)', printed)
     assert checkpoint is not None
     assert Path(checkpoint[1]).is_file()

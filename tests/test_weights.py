@@ -1,7 +1,9 @@
 """The weights in the box: they need no download, read words, and read as well as the README and their cards say."""
 
+import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import torch
 
 import strhub
 from strhub.engine import evaluate
+from strhub.engine.configure import compose
+from strhub.models import weights
 from strhub.models.checkpoint import read_checkpoint
 from strhub.models.zoo import BOXED, MODELS, config_dir, create_model, in_the_box, load_from_checkpoint
 
@@ -64,6 +68,30 @@ def test_they_are_halves_and_computed_with_in_float32(
         torch.testing.assert_close(value, system.model.state_dict()[key], rtol=0, atol=0)
 
 
+def test_folders_of_a_killed_packaging_are_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('mine', '.mine.part', '.mine.old'):
+        shutil.copytree(in_the_box()['crnn-small-real'], tmp_path / name)
+    monkeypatch.setattr(weights, 'BOX', tmp_path)
+    assert list(in_the_box()) == ['mine']
+
+
+def test_a_folder_may_be_called_as_weights_in_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(in_the_box()['crnn-small-real'], tmp_path / 'crnn-small-rendered')
+    monkeypatch.chdir(tmp_path)
+    folder, boxed = create_model('crnn-small-rendered'), create_model('crnn-small-real', pretrained=True)
+    torch.testing.assert_close(folder.state_dict(), boxed.state_dict(), rtol=0, atol=0)
+
+
+def test_another_network_is_told_how_to_ask() -> None:
+    said = (
+        r'^pretrained=crnn-small-real holds crnn-small, which is another network than vitstr: ask for crnn-small \(in'
+    )
+    with pytest.raises(ValueError, match=said):
+        load_from_checkpoint('pretrained=crnn-small-real', name='vitstr')
+    with pytest.raises(ValueError, match=r"no published weights of crnn-small: did you mean 'crnn-small-re"):
+        load_from_checkpoint('pretrained=crnn-small')
+
+
 def test_what_names_weights_names_no_model() -> None:
     with pytest.raises(ValueError, match=r'names weights, not a model: write pretrained=crnn-small-real'):
         create_model('crnn_small_real')
@@ -91,3 +119,29 @@ def test_the_table_in_the_readme_holds(
     for path, (accuracy, one_minus_ned) in zip(SETS, claims, strict=True):
         assert rows[path]['accuracy'] == pytest.approx(float(accuracy), abs=0.5), path
         assert rows[path]['one_minus_ned'] == pytest.approx(float(one_minus_ned), abs=0.5), path
+
+
+def test_the_script_trains_tests_and_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location('train_weights', ROOT / 'scripts/train_weights.py')
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(script, 'run', lambda *words: commands.append(list(map(str, words))))
+    monkeypatch.setattr('sys.argv', ['train_weights.py', '--data', str(tmp_path), '--runs', str(tmp_path / 'runs')])
+    monkeypatch.chdir(tmp_path)  # and back at the end
+    script.main()
+    assert [words[0] for words in commands] == ['train', 'package', 'package']  # without real words
+    assert '--set' not in commands[-1]
+
+    commands.clear()
+    for name in (*(f'train/{name}' for name in ('IIIT5k', 'IC15', 'SVT')), *(f'test/{path}' for path in SETS)):
+        (tmp_path / name).mkdir(parents=True)
+    script.main()
+    assert [words[0] for words in commands] == ['train', 'package', 'package', 'render', 'train', 'package', 'package']
+    assert all(f'test/{path}' in ' '.join(commands[index]) for path in SETS for index in (2, 6))
+    for index, name in (0, 'crnn-small-rendered'), (4, 'crnn-small-real'):
+        shipped = commands[index + 2]
+        assert Path(shipped[shipped.index('--out') + 1]) == ROOT / 'strhub/weights' / name
+        config = compose([word for word in commands[index][1:] if word != 'ckpt_path=auto'])
+        assert (config.model.name, config.seed, config.trainer.precision) == ('crnn-small', 1, 'bf16-mixed')
+    assert config.pretrained.endswith('crnn-small-rendered/checkpoints/last.ckpt')

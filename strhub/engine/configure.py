@@ -104,6 +104,7 @@ def found(words: Sequence[str], config: str = MAIN) -> list[str] | None:
     """Puts a checkpoint in the place of ckpt_path=auto, or nothing where there is none to go on from.
 
     It is the newest whole one of the folder hydra.run.dir=…, or else of the model's last run, if that has not ended.
+    pretrained=… is for a new run.
 
     Returns:
         None if the run of that folder has ended: there is nothing left to do.
@@ -123,7 +124,7 @@ def found(words: Sequence[str], config: str = MAIN) -> list[str] | None:
         log.warning('ckpt_path=auto: there is no run to go on with, so this is a new one')
         return others
     log.warning('ckpt_path=auto: going on from %s', newest)
-    return [*others, quote(f'ckpt_path={newest}')]
+    return [*(word for word in others if key_of(word) != 'pretrained'), quote(f'ckpt_path={newest}')]
 
 
 def named(words: Sequence[str]) -> list[str]:
@@ -160,7 +161,8 @@ def resumed(words: Sequence[str]) -> list[str]:
     dropped = {*keys, 'ckpt_path', 'replay', '', *(['hydra.run.dir'] if replays else ['pretrained'])}
     kept = [word for word in before if key_of(word) not in dropped and not is_of_hydra(word)]
     folder = [] if replays or 'hydra.run.dir' in keys else [quote(f'hydra.run.dir={run}')]
-    return [*kept, *words, *folder]
+    begun = [] if replays or 'pretrained' in keys else ['pretrained=null']  # whatever an experiment says
+    return [*kept, *words, *folder, *begun]
 
 
 def is_of_hydra(word: str) -> bool:

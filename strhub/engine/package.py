@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from strhub.data.summary import counted
 from strhub.engine.commandline import Parser
@@ -19,7 +21,7 @@ from strhub.engine.results import HEAD, aligned, results_path
 from strhub.models.card import UNKNOWN, check_licence, model_card
 from strhub.models.folder import check_target, save_folder
 from strhub.models.utils import parse_model_args
-from strhub.models.zoo import is_in_the_box, load_reader, published_name
+from strhub.models.zoo import in_the_box, is_in_the_box, load_reader, published_name
 
 EXAMPLES = """\
   strhub package outputs/crnn/last.ckpt --out my-crnn --license apache-2.0
@@ -42,7 +44,9 @@ def find_results(checkpoint: str, overrides: Sequence[str] = ()) -> list[dict[st
     path = results_path(checkpoint).with_suffix('.jsonl')
     if not path.is_file():
         return []
-    written = 0.0 if published_name(checkpoint) else _newest(Path(checkpoint))
+    name = published_name(checkpoint)
+    path_of_weights = Path(checkpoint) if name is None else in_the_box().get(name.replace('_', '-'))
+    written = 0.0 if path_of_weights is None else _newest(path_of_weights)
     latest: dict[str, dict[str, Any]] = {}
     for line in path.read_text('utf-8').splitlines():
         try:
@@ -100,11 +104,16 @@ def recipe(checkpoint: str) -> Iterator[str]:
     program, *words = shlex.split(records[-1]['command'])
     said = shlex.join([Path(program).name, *(word for word in words if not word.startswith(PLACES))])
     yield f'Trained by `{said}`{_length(Path(checkpoint))}.'
-    versions, commit = records[-1]['versions'], records[-1].get('git', {}).get('commit')
+    versions, commit = records[-1]['versions'], (records[-1].get('git') or {}).get('commit')
     using = [f'{name} {versions[name]}' for name in ('strhub', 'torch', 'timm') if name in versions]
     yield f'With {", ".join(using)}{f", at commit {commit[:10]}" if commit else ""}.'
     sets = {Path(name).name: what.rpartition(' ')[0] for record in records for name, what in record['train'].items()}
     yield 'On ' + ', '.join(f'{name} ({what})' for name, what in sets.items()) + '.'
+
+
+def _is_rounded(weights: Mapping[str, Tensor]) -> bool:
+    """Whether float16 has all the numbers that there are."""
+    return all(torch.equal(value.half().to(value.dtype), value) for value in weights.values())
 
 
 def _length(checkpoint: Path) -> str:
@@ -159,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         evaluation=evaluation(results),
         recipe=list(recipe(arguments.checkpoint)),
         half=arguments.fp16,
+        tested_before=arguments.fp16 and not _is_rounded(reader.state_dict()),
     )
     save_folder(reader, arguments.out, card=card, half=arguments.fp16, overwrite=arguments.overwrite)
     print(f'{arguments.out}: {", ".join(sorted(file.name for file in arguments.out.iterdir()))}')

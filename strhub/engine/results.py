@@ -52,7 +52,7 @@ def as_record(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
 
 
 def results_path(checkpoint: str) -> Path:
-    """Where the results of a checkpoint go: beside it, or into outputs/ for published weights."""
+    """Where the results of a checkpoint go: beside it, or into outputs/ for weights given by name."""
     published = published_name(checkpoint)
     if published is not None:
         return Path('outputs') / f'{published}.results.txt'

@@ -29,6 +29,7 @@ def model_card(
     evaluation: str = '',
     recipe: Sequence[str] = (),
     half: bool = False,
+    tested_before: bool = False,
 ) -> str:
     """The text of README.md.
 
@@ -38,7 +39,8 @@ def model_card(
         title: the heading; default: the model's name.
         evaluation: Markdown, with tables; where there is none the card says that nothing was measured.
         recipe: sentences on the training besides the hyper-parameters.
-        half: whether the weights were rounded to float16.
+        half: whether the weights are float16.
+        tested_before: whether the evaluation is of the weights as they were before they were rounded.
     """
     name = hparams['name']
     front = [
@@ -49,7 +51,7 @@ def model_card(
         'tags:',
     ]
     front += [f'- {tag}' for tag in (*TAGS, name)] + ['---']
-    if evaluation and half:
+    if evaluation and tested_before:
         evaluation += '\n\nMeasured before the weights were rounded.'
     parts = [
         '\n'.join(front),

@@ -42,9 +42,9 @@ class Shared:
         Raises:
             ValueError: the files are damaged, or of another class of model.
         """
-        from strhub.models.zoo import load_from_checkpoint, published_name
+        from strhub.models.zoo import as_source, load_from_checkpoint, published_name
 
-        path = source
+        path = source = as_source(source)
         if not Path(source).exists() and published_name(source) is None:
             from huggingface_hub import snapshot_download
 

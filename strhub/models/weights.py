@@ -26,7 +26,8 @@ INSTEAD = f'{BOXED}, which needs no download'
 
 def in_the_box() -> dict[str, Path]:
     """The models that need no download, as the names of their weights -> their folders."""
-    return {path.parent.name: path.parent for path in sorted(BOX.glob(f'*/{WEIGHTS}'))}
+    folders = sorted(path.parent for path in BOX.glob(f'*/{WEIGHTS}'))
+    return {folder.name: folder for folder in folders if not folder.name.startswith('.')}  # one half-written
 
 
 def fetch(file: str) -> Path:

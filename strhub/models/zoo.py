@@ -164,7 +164,7 @@ def create_model(name: str | Path, pretrained: bool = False, **overrides: Any) -
     Raises:
         ValueError: an unknown name or hyper-parameter, or no weights of that name.
     """
-    if isinstance(name, str | Path) and not _is_name(name) and is_model_folder(name):
+    if isinstance(name, str | Path) and _hyphened(name) not in MODELS and is_model_folder(name):
         return load_from_checkpoint(name, **overrides)
     if pretrained:
         return load_from_checkpoint(f'{PRETRAINED}{name}', **overrides)
@@ -255,8 +255,10 @@ def _canonical(name: str) -> str:
     )
 
 
-def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """All hyper-parameters that the weights of `source` were trained with, and the weights."""
+def _read(
+    source: str | Path, overrides: Mapping[str, Any], called: str | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """All hyper-parameters that the weights of `source` (to the user: `called`) were trained with, and the weights."""
     if (published := published_name(source)) is not None:
         return _read_published(published, overrides)
     if _is_name(source) and not Path(source).exists():
@@ -265,7 +267,7 @@ def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, A
     if checkpoint.hparams is None or 'name' not in checkpoint.hparams:
         return _recognise(checkpoint.path, checkpoint.state_dict, overrides), checkpoint.state_dict
     name = _canonical(checkpoint.hparams['name'])
-    _check_name(name, overrides, f'{source} holds')
+    _check_name(name, overrides, f'{called or source} holds')
     defaults = compose(name)
     if surplus := [key for key in checkpoint.hparams if key not in defaults]:
         if checkpoint.path.is_dir():  # written by us, or damaged
@@ -278,11 +280,11 @@ def _read(source: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, A
 def _read_published(name: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     box = in_the_box()
     if folder := box.get(_hyphened(name)):
-        return _read(folder, overrides)
+        return _read(folder, overrides, called=f'{PRETRAINED}{name}')
     published = [key for key, entry in MODELS.items() if entry.weights]
     if (key := _hyphened(name)) not in published:
         what = f'no published weights of {key}' if key in MODELS else f'no weights {name!r}'
-        hint = '' if key in MODELS else did_you_mean(name, [*published, *box])
+        hint = did_you_mean(name, list(box) if key in MODELS else [*published, *box])
         raise ValueError(
             f'there are {what}{hint}; there are {", ".join(published)}, which are downloaded, and '
             f'{" and ".join(box)}, which strhub brings'
@@ -295,7 +297,8 @@ def _check_name(name: str, overrides: Mapping[str, Any], what: str) -> None:
     wanted = _canonical(overrides.get('name', name))
     if MODELS[wanted].system != MODELS[name].system:
         raise ValueError(
-            f'{what} {name}, which is another network than {wanted}: ask for {name}, or give other weights'
+            f'{what} {name}, which is another network than {wanted}: ask for {name} '
+            f'(in training +experiment={name}), or give other weights'
         )
 
 

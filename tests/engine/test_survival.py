@@ -167,9 +167,10 @@ def test_auto_goes_on_begins_or_has_nothing_to_do(small: list[str], tmp_path: Pa
     assert has_ended(first / 'checkpoints' / 'last.ckpt')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('strhub.engine.checkpoints.Checkpoints.on_train_end', lambda *_: None)
-        main([*small, 'ckpt_path=auto', 'hydra.run.dir=outputs/crnn-tiny/stopped'])
+        start = f'pretrained={first / "checkpoints" / "last.ckpt"}'
+        main([*small, start, 'ckpt_path=auto', 'hydra.run.dir=outputs/crnn-tiny/stopped'])
     capsys.readouterr()
-    main([*small, 'ckpt_path=auto'])
+    main([*small, start, 'ckpt_path=auto'])
     assert 'going on from outputs/crnn-tiny/stopped/checkpoints/last.ckpt' in capsys.readouterr().err
     assert len(list(Path('outputs/crnn-tiny').iterdir())) == 2
 
@@ -234,6 +235,19 @@ def test_replay_of_no_run_is_refused(small: list[str], capsys: Any) -> None:  # 
         main(['--config-dir=nowhere'])
     assert status.value.code == 2
     assert 'replay=nowhere: there is no config.yaml in it; give the folder of a run' in capsys.readouterr().err
+
+
+def test_what_goes_on_starts_from_no_other_weights(tmp_path: Path) -> None:
+    checkpoint = tmp_path / 'checkpoints/last.ckpt'
+    for file in (checkpoint, tmp_path / 'hydra/overrides.yaml'):
+        file.parent.mkdir()
+        file.write_text('[+experiment=crnn-small-real]')  # which says pretrained: crnn-small-rendered
+    assert resumed([f'ckpt_path={checkpoint}']) == [
+        '+experiment=crnn-small-real',
+        f'ckpt_path={checkpoint}',
+        f'hydra.run.dir={tmp_path}',
+        'pretrained=null',
+    ]
 
 
 def test_what_a_foreign_run_asks_of_hydra_is_left_out(tmp_path: Path) -> None:

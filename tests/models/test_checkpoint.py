@@ -237,7 +237,7 @@ def test_other_files_are_refused_in_one_sentence_that_says_what_they_are(
 
 def test_the_name_of_a_model_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match='for the published weights write pretrained=parseq_tiny'):
+    with pytest.raises(FileNotFoundError, match='for the weights of that name write pretrained=parseq_tiny'):
         load_from_checkpoint('parseq_tiny')
     torch.save(lightning(make()), 'pretrained=crnn')  # a path all the same, if it is there
     assert load_from_checkpoint('pretrained=crnn').hparams.name == 'crnn-tiny'

@@ -10,6 +10,7 @@ import pytest
 import torch
 from shrunk import small
 
+from strhub.models.crnn.system import CRNN
 from strhub.models.zoo import MODELS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def test_hub_works_from_another_folder(tmp_path: Path) -> None:
 def test_entry_points_say_what_they_load() -> None:
     hubconf = run_path(str(CHECKOUT / 'hubconf.py'))
     assert 'parseq_tiny-e7a21b54.pt' in hubconf['parseq_tiny'].__doc__
-    assert 'need no download' in hubconf['crnn_small_rendered'].__doc__
+    assert 'which need no download' in hubconf['crnn_small_rendered'].__doc__
     assert all(importlib.util.find_spec(package) for package in hubconf['dependencies'])
 
 
@@ -50,3 +51,11 @@ def test_keyword_arguments_of_the_original() -> None:
     assert (parseq.model.decode_ar, parseq.model.refine_iters) == (False, 2)  # what reading goes by
     abinet = torch.hub.load(str(CHECKOUT), 'abinet', source='local', iter_size=1, **small('abinet'))
     assert abinet.hparams.iter_size == abinet.model.iter_size == 1
+
+
+def test_weights_in_the_box_have_entry_points() -> None:
+    model = torch.hub.load(str(CHECKOUT), 'crnn_small_rendered', source='local')
+    boxed = CRNN.from_pretrained('crnn-small-rendered')
+    assert model.hparams == boxed.hparams
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, boxed.state_dict()[key], rtol=0, atol=0)
