@@ -102,7 +102,8 @@ def recipe(checkpoint: str) -> Iterator[str]:
         yield 'No record of the run was found beside the checkpoint.'
         return
     program, *words = shlex.split(records[-1]['command'])
-    said = shlex.join([Path(program).name, *(word for word in words if not word.startswith(PLACES))])
+    called = Path(program).name.replace('__main__.py', 'strhub')  # as python -m strhub
+    said = shlex.join([called, *(word for word in words if not word.startswith(PLACES))])
     yield f'Trained by `{said}`{_length(Path(checkpoint))}.'
     versions, commit = records[-1]['versions'], (records[-1].get('git') or {}).get('commit')
     using = [f'{name} {versions[name]}' for name in ('strhub', 'torch', 'timm') if name in versions]

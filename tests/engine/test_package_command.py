@@ -119,7 +119,7 @@ def test_the_card(crnn_checkpoint, tmp_path, capsys, words):
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(crnn_checkpoint.read_bytes())
     record = {
-        'command': "/my/home/train.py model.lr=1 'hydra.run.dir=/my/home/a run' ckpt_path=auto",
+        'command': "/my/home/__main__.py train model.lr=1 'hydra.run.dir=/my/home/a run' ckpt_path=auto",
         'versions': {'torch': '9.9'},
         'git': {'commit': '0123456789abcdef', 'changed': []},
         'train': {'real': '12 words ff00'},
@@ -134,7 +134,7 @@ def test_the_card(crnn_checkpoint, tmp_path, capsys, words):
     data = hub.ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == ('apache-2.0', 'strhub', 'image-to-text')
     assert {'strhub', 'ocr', 'crnn'} <= set(data.tags)
-    assert 'Trained by `train.py model.lr=1`, for 1 epoch with seed 7.' in text
+    assert 'Trained by `strhub train model.lr=1`, for 1 epoch with seed 7.' in text
     assert 'With torch 9.9, at commit 0123456789.' in text
     assert '/my/home' not in text
     assert 'On real (12 words).' in text
