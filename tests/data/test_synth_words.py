@@ -1,12 +1,22 @@
 """What is written on rendered pictures."""
 
 from collections import Counter
+from hashlib import sha256
+from pathlib import Path
 from random import Random
 from statistics import mean
 
 import pytest
 
-from strhub.data.synth.words import DIGITS, LETTERS, SYMBOLS, WordSource, characters_of
+from strhub.data.synth.words import (
+    DIGITS,
+    LETTERS,
+    SYMBOLS,
+    WordSource,
+    characters_of,
+    packed_words,
+    sign_words,
+)
 
 ALL = DIGITS + LETTERS + SYMBOLS
 
@@ -33,6 +43,12 @@ def test_labels_resemble_those_of_signs(labels: list[str]) -> None:
     )
     assert cases['upper'] > 2 * cases['lower'] > 0
     assert len(set(labels)) > 10_000
+
+
+def test_no_word_is_among_those_that_nobody_wants_to_read() -> None:
+    unwanted = set((Path(__file__).parents[2] / 'scripts/unwanted_words.txt').read_text('ascii').split())
+    words = {word.lower() for group in (*packed_words(), sign_words()) for word in group}
+    assert unwanted.isdisjoint(sha256(word.encode()).hexdigest()[:8] for word in words)
 
 
 def test_beginners_get_short_plain_labels() -> None:
