@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import strhub
-from strhub.engine import evaluate
+from strhub.engine import evaluate, package
 from strhub.engine.configure import compose
 from strhub.models import weights
 from strhub.models.checkpoint import read_checkpoint
@@ -51,6 +51,7 @@ def test_cards_tell_where_the_weights_come_from(name: str) -> None:
     for said in ('license: apache-2.0', '## Limits', 'labels_857.tsv', 'labels_1015.tsv', 'IC03_860', 'float16'):
         assert said in card
     assert not re.search(r'/(home|root|tmp|work)/', card)
+    assert 'before the weights were rounded' not in card
 
 
 @every_file
@@ -67,6 +68,14 @@ def test_they_are_halves_and_computed_with_in_float32(
         assert not value.is_floating_point() or value.dtype == torch.float32
         torch.testing.assert_close(value, stored[key].to(value.dtype), rtol=0, atol=0)
         torch.testing.assert_close(value, system.model.state_dict()[key], rtol=0, atol=0)
+
+
+@every_file
+def test_rounded_weights_are_known_as_such(name: str) -> None:
+    state = read_checkpoint(in_the_box()[name]).state_dict
+    assert any(not value.is_floating_point() and value > 2048 for value in state.values())  # which float16 has not
+    assert package._is_rounded(state)
+    assert not package._is_rounded({**state, 'more': torch.tensor(0.1)})
 
 
 def test_folders_of_a_killed_packaging_are_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,8 +113,9 @@ def recipe(checkpoint: str) -> Iterator[str]:
 
 
 def _is_rounded(weights: Mapping[str, Tensor]) -> bool:
-    """Whether float16 has all the numbers that there are."""
-    return all(torch.equal(value.half().to(value.dtype), value) for value in weights.values())
+    """Whether float16 has all the numbers that there are; those that count steps are never rounded."""
+    numbers = filter(Tensor.is_floating_point, weights.values())
+    return all(torch.equal(value.half().to(value.dtype), value) for value in numbers)
 
 
 def _length(checkpoint: Path) -> str:
