@@ -42,6 +42,12 @@ def test_names_are_of_no_model_and_have_their_recipe(name: str) -> None:
     assert (config_dir() / f'experiment/{name}.yaml').is_file()
 
 
+def test_the_second_leg_does_not_begin_from_nothing() -> None:
+    assert compose(['+experiment=crnn-small-rendered']).pretrained == (
+        'outputs/weights/crnn-small-narrow/checkpoints/last.ckpt'
+    )
+
+
 @every_file
 def test_cards_tell_where_the_weights_come_from(name: str) -> None:
     card = (in_the_box()[name] / 'README.md').read_text('utf-8')
@@ -153,9 +159,9 @@ def test_the_script_trains_tests_and_ships(tmp_path: Path, monkeypatch: pytest.M
     for index, name in (1, 'crnn-small-rendered'), (5, 'crnn-small-real'):
         shipped = commands[index + 2]
         assert Path(shipped[shipped.index('--out') + 1]) == ROOT / 'strhub/weights' / name
-    legs = {0: None, 1: 'crnn-small-narrow', 5: 'crnn-small-rendered'}  # each goes on from the one before
-    for index, before in legs.items():
+    # each goes on from the one before
+    for index, seed, before in (0, 1, None), (1, 2, 'crnn-small-narrow'), (5, 1, 'crnn-small-rendered'):
         config = compose([word for word in commands[index][1:] if word != 'ckpt_path=auto'])
-        assert (config.model.name, config.trainer.precision) == ('crnn-small', 'bf16-mixed')
+        assert (config.model.name, config.seed, config.trainer.precision) == ('crnn-small', seed, 'bf16-mixed')
         start = before and str(tmp_path / f'runs/{before}/checkpoints/last.ckpt')
         assert config.pretrained == (start and os.path.relpath(start, ROOT))
