@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,15 @@ SHARED = Path(__file__).resolve().parents[2] / 'shared'
 # Tests run in as many processes as there are cores.
 os.environ['OMP_NUM_THREADS'] = '1'
 torch.set_num_threads(1)
+
+# Once a run configures its log, absl, where a library brings it, closes what was sys.stderr at its import: while pytest
+# has another there, that would be pytest's own file, and no test could end after it.
+try:
+    from absl.logging import get_absl_handler
+except ImportError:
+    pass
+else:
+    get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 # A busy machine fails no property.
 settings.register_profile('strhub', deadline=None, suppress_health_check=[HealthCheck.too_slow])
